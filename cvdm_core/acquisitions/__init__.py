@@ -1,0 +1,1 @@
+"""From files of a microscope to registered, ingested acquisitions."""

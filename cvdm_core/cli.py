@@ -1,0 +1,165 @@
+"""`cvdm <stage> ...`: one command a rule; what a rule runs, a person can paste into a shell.
+
+Each command reads the configuration, calls one function of the room that does the work, and turns a `UserError` into one sentence
+and exit status 2. The rooms are imported inside the commands, so that `cvdm --help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cvdm_core import __version__
+from cvdm_core.config import Config, load
+from cvdm_core.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Restore microscope acquisitions with a conditional variational diffusion model, one stage at a time.",
+)
+
+ConfigFiles = Annotated[list[Path], typer.Option("--config", help="configuration file; give it again to lay a second one over the first")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=value laid over the files")]
+AcquisitionName = Annotated[str, typer.Option("--acquisition", help="name of the acquisition in the sample sheet")]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads to use")]
+DEFAULT_CONFIG = [Path("config/config.yaml")]
+
+
+def _load(files: list[Path], overrides: list[str] | None, threads: int = 0) -> Config:
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    return load(files, overrides or ())
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")] = False) -> None:
+    """Options of every command."""
+
+
+@app.command()
+def register(
+    paths: Annotated[list[Path] | None, typer.Argument(help="TIFF files, or folders that hold them, to add to the sheet")] = None,
+    config: ConfigFiles = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+    name: Annotated[str | None, typer.Option(help="acquisition name for a single added file")] = None,
+    specimen: Annotated[str | None, typer.Option(help="specimen of the added files (default: the acquisition's name)")] = None,
+    split: Annotated[str, typer.Option(help="split of the added files: train, val, test or predict")] = "predict",
+    pixel_size_um: Annotated[float | None, typer.Option(help="pixel size of added files that do not know it [micrometre]")] = None,
+) -> None:
+    """Read the headers of acquisitions and write what was found into the sample sheet."""
+    from cvdm_core.acquisitions.register import register as run
+
+    run(_load(config, overrides), paths or [], name=name, specimen=specimen, split=split, pixel_size_um=pixel_size_um)
+
+
+@app.command()
+def ingest(acquisition: AcquisitionName, config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
+    """Turn the TIFFs of one acquisition into OME-Zarr."""
+    from cvdm_core.acquisitions.ingest import ingest as run
+
+    run(_load(config, overrides), acquisition)
+
+
+@app.command()
+def train(
+    config: ConfigFiles = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+    objective: Annotated[str | None, typer.Option(help="diffusion, or regression: the control of equal size and training time")] = None,
+    threads: Threads = 2,
+) -> None:
+    """Train the model on the pairs of the sheet's train split, or go on from where a killed training stopped."""
+    from cvdm_core.training.fit import train as run
+
+    extra = [f"model.objective={objective}"] if objective else []
+    run(_load(config, [*(overrides or []), *extra], threads))
+
+
+@app.command()
+def sample(
+    acquisition: AcquisitionName,
+    block: Annotated[int, typer.Option(min=0, help="number of the block (a run of whole shards)")],
+    config: ConfigFiles = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+    threads: Threads = 2,
+) -> None:
+    """Draw posterior samples for one block of an acquisition."""
+    from cvdm_core.restoration.sample import sample_block as run
+
+    run(_load(config, overrides, threads), acquisition, block)
+
+
+@app.command()
+def stitch(acquisition: AcquisitionName, config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
+    """Check all blocks of an acquisition, build the pyramid, and publish the restored image."""
+    from cvdm_core.restoration.stitch import stitch as run
+
+    run(_load(config, overrides), acquisition)
+
+
+@app.command()
+def evaluate(acquisition: AcquisitionName, config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
+    """Measure a restored image, against the truth where there is one."""
+    from cvdm_core.quality.evaluate import evaluate as run
+
+    run(_load(config, overrides), acquisition)
+
+
+@app.command()
+def report(acquisition: AcquisitionName, config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
+    """Write the page of one acquisition."""
+    from cvdm_core.report.acquisition import write_report as run
+
+    run(_load(config, overrides), acquisition)
+
+
+@app.command()
+def index(config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
+    """Write the index page over all acquisitions, with what failed and what to do."""
+    from cvdm_core.report.index import write_index as run
+
+    typer.echo(f"report: {run(_load(config, overrides))}")
+
+
+@app.command()
+def verify(config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
+    """Check that every store and model still matches its receipt."""
+    from cvdm_core.records.verify import verify as run
+
+    settings = _load(config, overrides)
+    problems = run([Path(settings.results), Path(settings.models)])
+    for problem in problems:
+        typer.echo(problem)
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="folder for the TIFFs and the sample sheet")],
+    seed: Annotated[int, typer.Option(help="seed of specimens and noise")] = 0,
+) -> None:
+    """Write the demo's raw acquisitions, from a physical model of microscope and camera."""
+    from cvdm_core.simulation.demo import write_demo as run
+
+    run(folder, seed=seed)
+
+
+def main() -> None:
+    """Run the command line; a `UserError` becomes one sentence and exit status 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"cvdm: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,206 @@
+"""The configuration: the one definition of every key, its meaning, its unit and its default.
+
+`workflow/schemas/config.schema.json` and `config/README.md` are generated from these models, and a test keeps them in step.
+Nothing heavy is imported here, because the Snakefile reads this module in every cluster job.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cvdm_core.errors import UserError
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Split = Literal["train", "val", "test", "predict"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are refused, so that a misspelt one cannot be silently ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StoreSettings(Section):
+    """How OME-Zarr stores are written."""
+
+    format: Literal["0.5", "0.4"] = Field("0.5", description="OME-Zarr version: 0.5 (Zarr v3, sharded) or 0.4 (Zarr v2, one file a chunk)")
+    chunk: int = Field(256, ge=16, description="edge of a chunk, the smallest piece a viewer reads [pixels]")
+    shard: int = Field(1024, ge=16, description="edge of a shard, the piece one writer owns; a multiple of `chunk` [pixels]")
+    compressor: Literal["zstd", "lz4"] = Field("zstd", description="codec inside blosc with bitshuffle: zstd (smaller) or lz4 (faster)")
+    output_dtype: Literal["float32", "uint16"] = Field("float32", description="data type of restored images; uint16 records its linear map")
+
+    @model_validator(mode="after")
+    def _whole_chunks(self) -> StoreSettings:
+        if self.shard % self.chunk:
+            raise ValueError(f"store.shard ({self.shard}) must be a multiple of store.chunk ({self.chunk})")
+        if self.shard & (self.shard - 1) or self.chunk & (self.chunk - 1):
+            raise ValueError("store.shard and store.chunk must be powers of two, so that every pyramid level consists of whole shards")
+        return self
+
+
+class DenoiserSettings(Section):
+    """The network that removes the noise."""
+
+    base_channels: int = Field(32, ge=4, description="channels at the first level")
+    multipliers: tuple[int, ...] = Field((1, 2, 2), description="channels of each level as multiples of `base_channels`")
+    unshuffle: Literal[1, 2, 4] = Field(2, description="pixel-unshuffle factor in front of the network")
+    norm: Literal["channel", "none"] = Field(
+        "channel", description="per-pixel norm over channels, or none; never over space (tiles must not matter)"
+    )
+
+
+class ScheduleSettings(Section):
+    """The noise schedule, gamma(t, x) = exp(-lambda(x) B(t))."""
+
+    kind: Literal["learned", "two_network", "cosine", "linear"] = Field(
+        "learned", description="learned: exact by construction; two_network: as published; cosine, linear: fixed (ablations)"
+    )
+    base_channels: int = Field(8, ge=4, description="channels of the small network for lambda(x)")
+    curvature_weight: float = Field(1e-3, ge=0, description="alpha, the weight of the squared second derivative of gamma (paper: 1e-3)")
+    lambda_min: float = Field(6.0, ge=6.0, description="smallest lambda; gamma(1) is at most exp(-lambda_min), so 6 keeps it below 2.5e-3")
+
+
+class ModelSettings(Section):
+    """What is trained."""
+
+    name: Name = Field("cvdm", description="folder name below `models` and below each acquisition's results")
+    objective: Literal["diffusion", "regression"] = Field("diffusion", description="diffusion, or regression as the control of equal size")
+    scale: int = Field(2, ge=1, le=8, description="pixels of the target along y and x for each pixel of the input (1: same grid)")
+    prediction: Literal["v", "epsilon"] = Field(
+        "v", description="what the network predicts and the loss weighs: v (default) or epsilon (published)"
+    )
+    denoiser: DenoiserSettings = DenoiserSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+
+
+class TrainingSettings(Section):
+    """How it is trained."""
+
+    seed: int = Field(0, ge=0, description="seed of weights, crops, augmentation, times and noise")
+    steps: int = Field(20_000, ge=1, description="optimiser steps")
+    batch: int = Field(16, ge=1, description="crops a step and device")
+    crop: int = Field(64, ge=16, description="edge of a training crop on the target grid [pixels]")
+    learning_rate: float = Field(1.5e-3, gt=0, description="peak learning rate of Adam")
+    warmup_steps: int = Field(50, ge=0, description="steps of linear warm-up; after half of all steps the rate falls linearly to zero")
+    gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the moving average of weights, which is what is used afterwards")
+    precision: Precision = Field("auto", description="auto: bfloat16 where the hardware has it, else float32")
+    devices: int = Field(1, ge=1, description="GPUs of one node (DDP); ignored on a CPU")
+    workers: int = Field(0, ge=0, description="data-loading processes; 0 loads in the main process")
+    validate_every: int = Field(1000, ge=1, description="steps between validations (with pictures)")
+    save_every: int = Field(500, ge=1, description="steps between saved states, from which a killed training goes on")
+
+
+class SamplingSettings(Section):
+    """How a trained model is applied."""
+
+    seed: int = Field(0, ge=0, description="seed of the global noise field")
+    samples: int = Field(8, ge=1, description="posterior samples drawn for each pixel")
+    keep_samples: int = Field(1, ge=0, description="how many of the samples are kept as images of their own")
+    steps: int = Field(5, ge=1, description="denoising steps of one sample")
+    method: Literal["ancestral", "ddim", "dpmpp_2m"] = Field("ancestral", description="sampler")
+    quantiles: tuple[float, float] = Field((0.05, 0.95), description="lower and upper posterior quantile that are stored")
+    halo: int = Field(
+        64, ge=0, description="context computed around a shard and cut away; see docs/figures.md for the measurement [pixels]"
+    )
+    tile: int = Field(1152, ge=64, description="largest piece the network sees at once, without its margin [pixels]")
+    precision: Precision = Field("auto", description="auto: bfloat16 where the hardware has it, else float32")
+    shards_per_job: int = Field(16, ge=1, description="shards that one cluster job restores")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SamplingSettings:
+        if self.keep_samples > self.samples:
+            raise ValueError(f"sampling.keep_samples ({self.keep_samples}) is larger than sampling.samples ({self.samples})")
+        if not 0 <= self.quantiles[0] < self.quantiles[1] <= 1:
+            raise ValueError("sampling.quantiles must be two increasing numbers between 0 and 1")
+        return self
+
+
+class EvaluationSettings(Section):
+    """How results are measured."""
+
+    richardson_lucy_iterations: int = Field(30, ge=0, description="iterations of the Richardson-Lucy reference row; 0 leaves it out")
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    acquisitions: str = Field("config/acquisitions.tsv", description="the sample sheet, relative to the working directory")
+    results: str = Field("results", description="folder of results")
+    models: str = Field("models", description="folder of trained models")
+    restore: tuple[Split, ...] = Field(("val", "test", "predict"), description="splits of the sheet that are restored and reported")
+    store: StoreSettings = StoreSettings()
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with the values of `over` put in, section by section (as Snakemake merges configuration files)."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+    return merged
+
+
+def parse(values: Mapping[str, Any], source: str) -> Config:
+    """Check raw values and return the configuration.
+
+    Raises
+    ------
+    UserError
+        Naming `source`, the key, the value and what was expected.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the whole"
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"{source}: there is no key {key!r}; config/README.md lists every key.") from None
+        raise UserError(f"{source}: {key} = {first['input']!r} is not usable: {first['msg']}; config/README.md explains the key.") from None
+
+
+def load(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
+    """Read one or more YAML files, later ones over earlier ones, then `section.key=value` overrides.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or is not YAML, or a value is refused.
+    """
+    values: dict[str, Any] = {}
+    for path in paths:
+        try:
+            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{path}: there is no such configuration file; name an existing one with --config.") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: this is not readable YAML ({' '.join(str(error).split())}); mend the line it names.") from None
+        if not isinstance(loaded or {}, Mapping):
+            raise UserError(f"{path}: the file must hold `key: value` lines, not a {type(loaded).__name__}.")
+        values = merge(values, loaded or {})
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise UserError(f"--set {override}: write it as section.key=value, for example sampling.steps=10.")
+        nested: Any = yaml.safe_load(text)
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        values = merge(values, nested)
+    return parse(values, " + ".join([*map(str, paths), *overrides]) or "the defaults")
+
+
+def settings_of(section: BaseModel) -> str:
+    """Return a section as canonical JSON, for `params:` (a change triggers a rerun) and for receipts."""
+    return json.dumps(section.model_dump(mode="json"), sort_keys=True)

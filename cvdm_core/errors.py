@@ -1,0 +1,9 @@
+"""The one exception that a person is meant to read."""
+
+
+class UserError(Exception):
+    """A problem that the person at the keyboard can mend.
+
+    The message is one sentence or two that name the file or key, what is wrong with it, and what to do. The command line prints the
+    message without a traceback and ends with exit status 2; anything else that is raised is a bug and keeps its traceback.
+    """

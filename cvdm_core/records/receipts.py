@@ -1,0 +1,130 @@
+"""Receipts: a small JSON beside each result, written last and by rename. No receipt, no result.
+
+Every `cvdm` stage runs inside `stage(...)`: on success the receipt is written; on failure a note of what failed is left where the
+index page finds it, and an old note goes away with the next success.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cvdm_core import __version__
+from cvdm_core.errors import UserError
+
+VERSIONED_PACKAGES = ("torch", "numpy", "zarr", "tifffile", "imagecodecs", "scikit-image")
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the sha256 of a file as hexadecimal text, reading it piece by piece."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint(*parts: object) -> str:
+    """Return 16 hexadecimal digits that change whenever one of the JSON-able parts changes."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write JSON durably: to a neighbour, fsync, rename. A reader sees the old file or the new one."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    with open(partial, "w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=1, sort_keys=True, allow_nan=False)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(target)
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Read a receipt.
+
+    Raises
+    ------
+    UserError
+        If it is missing or is not JSON.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: this receipt is missing, so its stage has not finished; run the workflow again.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise UserError(f"{path}: this receipt is damaged; delete it and run the workflow again.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: this is not a receipt; delete it and run the workflow again.")
+    return content
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this package, of Python and of the libraries that pixels depend on."""
+    installed = {name: metadata.version(name) for name in VERSIONED_PACKAGES}
+    return {"cvdm": __version__, "python": platform.python_version(), **installed}
+
+
+@dataclass
+class Receipt:
+    """What one stage did; fill the fields while the stage runs.
+
+    `read` and `wrote` map a path to its sha256 (files) or to a mapping with checksums (stores).
+    """
+
+    stage: str
+    subject: str
+    read: dict[str, Any] = field(default_factory=dict)
+    wrote: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def failure_path(results: str | Path, stage: str, subject: str, part: str = "") -> Path:
+    """Return where the note of a failed stage lies, for the index page."""
+    return Path(results) / ".failures" / f"{'.'.join(filter(None, (stage, subject, part)))}.json"
+
+
+@contextmanager
+def stage(path: str | Path, stage: str, subject: str, results: str | Path, part: str = "") -> Iterator[Receipt]:
+    """Run the body of one stage; write its receipt to `path` on success, a failure note below `results` otherwise.
+
+    `subject` is the acquisition (or the model) and must be a checked name, because it becomes part of a file name; `part` tells
+    several jobs of one stage and subject apart (blocks).
+    """
+    receipt = Receipt(stage, subject)
+    begin = time.perf_counter()
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    note = failure_path(results, stage, subject, part)
+    try:
+        yield receipt
+    except BaseException as error:
+        write_json(note, _failure(stage, subject, error, started))
+        raise
+    machine = {"host": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()}
+    content = {**receipt.__dict__, "versions": versions(), "machine": machine}
+    write_json(path, {**content, "started": started, "seconds": round(time.perf_counter() - begin, 3)})
+    note.unlink(missing_ok=True)
+
+
+def _failure(stage: str, subject: str, error: BaseException, started: str) -> dict[str, Any]:
+    if isinstance(error, UserError):
+        kind, message = "damaged input or configuration", str(error)
+    elif isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        kind, message = "out of memory", f"{error}; give the job more memory, or lower sampling.tile or training.batch."
+    elif isinstance(error, (KeyboardInterrupt, SystemExit)):
+        kind, message = "interrupted", "The stage was stopped from outside; run the workflow again and it goes on."
+    elif isinstance(error, OSError):
+        kind, message = "file system", f"{error}; check space and permissions, then run the workflow again."
+    else:
+        kind, message = "bug", f"{type(error).__name__}: {error}; the log has the traceback, please report it."
+    return {"stage": stage, "subject": subject, "class": kind, "message": message, "started": started}

@@ -1,0 +1,1 @@
+"""Applying a trained model: sampling blocks, stitching them to one verified image."""

@@ -1,0 +1,1 @@
+"""Raw acquisitions of simulated specimens, from a physical model of microscope and camera."""

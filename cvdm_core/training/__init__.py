@@ -1,0 +1,1 @@
+"""Fitting a model to pairs of input and target."""
