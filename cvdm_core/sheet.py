@@ -38,6 +38,9 @@ class Acquisition(BaseModel):
     target: str = Field("", description="path of the TIFF with the truth of the same field, if one was acquired")
     stated_pixel_size_um: Positive = Field(None, description="pixel size of the input stated by a person, where the file does not know it")
     stated_z_step_um: Positive = Field(None, description="z step stated by a person, where the file does not know it")
+    stated_channels: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
+        (), description="channel names stated by a person (`;` between them), where the file does not know them"
+    )
     na: Positive = Field(None, description="numerical aperture of the objective, if known (for the theoretical PSF)")
     emission_nm: Annotated[tuple[float, ...], BeforeValidator(_names)] = Field(
         (), description="emission wavelength per channel, `;` between them"
