@@ -1,0 +1,51 @@
+"""The whole way of an acquisition, from TIFF to report; `docs/` has the tutorial, `config/README.md` every key."""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+report: "workflow/report/workflow.rst"
+
+
+# Used with `--software-deployment-method apptainer` only; envs/Containerfile tells how to build it.
+container: f"{workflow.basedir}/envs/cvdm.sif"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/ingest.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/restore.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        reports=REPORTS,
+        model=MODELS,
+
+
+rule ingest_all:
+    input:
+        receipts=INGESTED,
+
+
+rule train_only:
+    input:
+        model=MODELS,
+
+
+rule restore_all:
+    input:
+        receipts=RESTORED,
+
+
+# Handlers and not a rule: the index is wanted most when something failed, and then no rule that waits for all would run.
+onsuccess:
+    shell("cvdm index {CONFIG_OPTIONS:q}")
+
+
+onerror:
+    shell("cvdm index {CONFIG_OPTIONS:q}")

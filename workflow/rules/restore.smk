@@ -1,0 +1,47 @@
+"""Restoration: block jobs that write whole shards in parallel, then one job an acquisition that checks and publishes."""
+
+
+rule sample:
+    input:
+        acquisition=INGEST_RECEIPT,
+        model=trained_model,
+    output:
+        receipt=BLOCK_RECEIPT,
+    params:
+        config=config_options,
+        version=VERSION,
+        settings=settings("sampling", "store"),
+    log:
+        f"{RESTORED_LOGS}/sample.{{block}}.log",
+    benchmark:
+        f"{RESTORED_LOGS}/sample.{{block}}.benchmark.tsv"
+    threads: 4
+    resources:
+        # All samples of one shard with its halo, in float32, and the network's activations on one tile.
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: minutes_for_block() * attempt,
+    shell:
+        "cvdm sample {params.config:q} --acquisition {wildcards.acquisition:q} --block {wildcards.block} --threads {threads} > {log:q} 2>&1"
+
+
+rule stitch:
+    input:
+        blocks=block_receipts,
+    output:
+        receipt=STITCH_RECEIPT,
+    params:
+        config=config_options,
+        version=VERSION,
+        settings=settings("store"),
+    log:
+        f"{RESTORED_LOGS}/stitch.log",
+    benchmark:
+        f"{RESTORED_LOGS}/stitch.benchmark.tsv"
+    threads: 1
+    resources:
+        # One shard of each pyramid level.
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        # The restored image has scale^2 pixels for each of the input and several quantities; 5 megapixels of input a minute is slow.
+        runtime=lambda wildcards, attempt: int(5 + megapixels(wildcards) / 5) * attempt,
+    shell:
+        "cvdm stitch {params.config:q} --acquisition {wildcards.acquisition:q} > {log:q} 2>&1"

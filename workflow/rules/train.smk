@@ -1,0 +1,25 @@
+"""Training, one job a model. A killed job goes on from its saved state, which lies outside the outputs."""
+
+
+rule train:
+    input:
+        receipts=[paths.ingest_receipt(CONFIG, name) for name in PAIRS],
+    output:
+        receipt=TRAIN_RECEIPT,
+    params:
+        config=config_options,
+        version=VERSION,
+        settings=settings("model", "training", training={"workers"}),
+        pairs=pairs_for_training,
+    log:
+        "logs/models/{model}/train.log",
+    benchmark:
+        "logs/models/{model}/train.benchmark.tsv"
+    threads: 8
+    resources:
+        # Crops are read from the stores as they are needed; a worker process holds what the main process holds.
+        mem_mb=lambda wildcards, attempt: (6000 + 2000 * CONFIG.training.workers) * attempt,
+        # 5 steps a second is slow for a GPU; whatever does not fit goes on in the next attempt.
+        runtime=lambda wildcards, attempt: int(30 + CONFIG.training.steps / 300) * attempt,
+    shell:
+        "cvdm train {params.config:q} --threads {threads} > {log:q} 2>&1"
