@@ -1,0 +1,274 @@
+"""OME-Zarr stores: create one, write whole shards into it from many processes.
+
+An image is a Zarr group with one array `(T, C, Z, Y, X)` a pyramid level. OME-Zarr 0.5 is Zarr v3 with shards of `(1, 1, 1, S, S)`
+pixels and a CRC-32C behind every chunk; OME-Zarr 0.4 is Zarr v2 with one file a chunk, and there a "shard" is the group of whole
+chunks that one writer owns. Two writers in one shard lose data without an error, so only whole shards can be written here.
+
+A store is written in this order: `create_image`, `write_region` for every shard, `omezarr_metadata.write_metadata`,
+`publishing.publish`. Until then it is no OME-Zarr and nobody can take it for a finished one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from numcodecs import Blosc, blosc
+from numpy.typing import DTypeLike, NDArray
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.storage import MemoryStore
+
+from cvdm_core.config import StoreSettings
+from cvdm_core.errors import UserError
+from cvdm_core.images.pyramid import level_region, level_shape, levels, pyramid
+from cvdm_core.images.tiles import Shape, Shard
+
+# With several threads blosc stores its blocks in the order in which they get ready: other bytes in every run.
+blosc.use_threads = False
+
+AXES = ("t", "c", "z", "y", "x")
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a stored image looks like on disk. `shape` is (T, C, Z, Y, X) at level 0; edges are in pixels."""
+
+    format: Literal["0.5", "0.4"]
+    shape: Shape
+    dtype: np.dtype[Any]
+    chunk: int
+    shard: int
+
+    @property
+    def levels(self) -> int:
+        """Number of pyramid levels."""
+        return levels(self.shape[3:], self.chunk, self.shard)
+
+    def level_shape(self, level: int) -> Shape:
+        """Return the shape of a level, (T, C, Z, Y, X)."""
+        return *self.shape[:3], *level_shape(self.shape[3:], level)
+
+    def file_edge(self, level: int) -> int:
+        """Return the edge of what one file holds at a level: a shard (0.5) or a chunk (0.4)."""
+        shard = self.shard >> level
+        return shard if self.format == "0.5" else min(self.chunk, shard)
+
+    def file_name(self, level: int, index: Sequence[int]) -> str:
+        """Return the name of one file, relative to the image's group; `index` counts files along (t, c, z, y, x)."""
+        return "/".join([str(level), *(["c"] if self.format == "0.5" else []), *map(str, index)])
+
+
+def create_image(folder: Path, shape: Shape, dtype: DTypeLike, store: StoreSettings, path_in_store: str = "") -> None:
+    """Create the arrays of all levels, without pixels and without OME metadata.
+
+    Several processes may do this at the same time: the first one wins, the others see that it is what they wanted.
+
+    Parameters
+    ----------
+    folder
+        The store. An image inside another one (`path_in_store`) needs the outer one to be created first.
+    shape
+        (T, C, Z, Y, X) at level 0.
+    dtype
+        One of `DTYPES`. Floats are filled with NaN, so that what was never written shows.
+    store
+        Format, chunk, shard and compressor.
+    path_in_store
+        Name of the image inside the store, for example "std"; "" is the store itself.
+
+    Raises
+    ------
+    UserError
+        If the data type cannot be stored, or an image of another kind is there already.
+    """
+    layout = Layout(store.format, shape, np.dtype(dtype), store.chunk, store.shard)
+    if layout.dtype.name not in DTYPES:
+        raise UserError(f"{folder}: pixels of type {layout.dtype} cannot be stored; convert them to one of {', '.join(DTYPES)}.")
+    if path_in_store and not folder.is_dir():
+        raise ValueError(f"{folder}: create the image at the root of the store before {path_in_store!r}")
+    target = folder / path_in_store
+    target.parent.mkdir(parents=True, exist_ok=True)
+    build = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        group = zarr.open_group(build, mode="w-", zarr_format=3 if layout.format == "0.5" else 2)
+        group.attrs["cvdm"] = {"chunk": layout.chunk, "shard": layout.shard}
+        for level in range(layout.levels):
+            _create_level(group, layout, level, store.compressor)
+        try:
+            build.rename(target)
+        except OSError:
+            if not target.is_dir() or not any(target.iterdir()):
+                raise
+            _check_same(build, target, layout)
+    finally:
+        shutil.rmtree(build, ignore_errors=True)
+
+
+def _create_level(group: zarr.Group, layout: Layout, level: int, compressor: str) -> None:
+    shard = layout.shard >> level
+    chunk = min(layout.chunk, shard)
+    common = {
+        "name": str(level),
+        "shape": layout.level_shape(level),
+        "dtype": layout.dtype,
+        "chunks": (1, 1, 1, chunk, chunk),
+        "fill_value": np.nan if layout.dtype.kind == "f" else 0,
+    }
+    if layout.format == "0.5":
+        codecs = [BloscCodec(cname=compressor, clevel=1, shuffle="bitshuffle"), Crc32cCodec()]
+        group.create_array(**common, shards=(1, 1, 1, shard, shard), compressors=codecs, dimension_names=AXES)
+    else:
+        codec = Blosc(cname=compressor, clevel=1, shuffle=Blosc.BITSHUFFLE)
+        group.create_array(**common, compressors=codec, chunk_key_encoding={"name": "v2", "separator": "/"})
+
+
+def _check_same(wanted: Path, found: Path, layout: Layout) -> None:
+    try:
+        same = read_layout(found) == layout and all(
+            _array_json(wanted / str(level), layout).read_bytes() == _array_json(found / str(level), layout).read_bytes()
+            for level in range(layout.levels)
+        )
+    except (UserError, FileNotFoundError):
+        same = False
+    if not same:
+        raise UserError(f"{found}: an image of another shape, type or layout is there already; delete it and run again.")
+
+
+def _array_json(array: Path, layout: Layout) -> Path:
+    return array / ("zarr.json" if layout.format == "0.5" else ".zarray")
+
+
+def read_layout(folder: Path, path_in_store: str = "") -> Layout:
+    """Read back what `create_image` was given.
+
+    Raises
+    ------
+    UserError
+        If there is no image, or one that this package has not written.
+    """
+    image = folder / path_in_store
+    try:
+        group = zarr.open_group(image, mode="r")
+        array = group["0"]
+        stored: Any = group.attrs["cvdm"]
+        return Layout("0.5" if group.metadata.zarr_format == 3 else "0.4", array.shape, array.dtype, stored["chunk"], stored["shard"])
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        raise UserError(f"{image}: this is not an image that cvdm has written; run the stage that writes it again.") from None
+
+
+def write_region(
+    folder: Path, region: Shard, plane: NDArray[Any], path_in_store: str = "", levels: Literal["all", 0] = "all"
+) -> dict[str, list[int | str]]:
+    """Write one piece of one plane, made of whole shards, and the pyramid above it.
+
+    Each file is written beside its place, synced, and renamed: whoever is killed leaves whole old files or whole new ones.
+
+    Parameters
+    ----------
+    folder, path_in_store
+        The image, made by `create_image`.
+    region
+        Where the piece lies at level 0; ends at shard borders or at the image's edge.
+    plane
+        (Y, X), of the image's data type.
+    levels
+        "all", or 0 for level 0 alone (see `write_pyramid`).
+
+    Returns
+    -------
+    dict
+        Bytes and sha256 of each file, by its name relative to `folder`: what a receipt holds.
+
+    Raises
+    ------
+    ValueError
+        If the region is not whole shards, or shape or data type differ from it.
+    """
+    layout = read_layout(folder, path_in_store)
+    _check_region(layout, region)
+    if plane.shape != region.shape or plane.dtype != layout.dtype:
+        raise ValueError(f"a region of {region.shape} {layout.dtype} pixels cannot be filled with {plane.shape} {plane.dtype}")
+    written = {}
+    for level, pixels in enumerate(pyramid(plane, layout.levels if levels == "all" else 1)):
+        written.update(_write_level(folder, path_in_store, layout, level, region, pixels))
+    return written
+
+
+def write_pyramid(folder: Path, region: Shard, path_in_store: str = "") -> dict[str, list[int | str]]:
+    """Write the levels above level 0 of one piece of whole shards, from its stored level 0; returns what `write_region` returns."""
+    layout = read_layout(folder, path_in_store)
+    _check_region(layout, region)
+    array = zarr.open_array(folder / path_in_store / "0", mode="r")
+    plane = np.asarray(array[region.t, region.c, region.z, region.y, region.x])
+    written = {}
+    for level, pixels in enumerate(pyramid(plane, layout.levels)):
+        if level:
+            written.update(_write_level(folder, path_in_store, layout, level, region, pixels))
+    return written
+
+
+def _check_region(layout: Layout, region: Shard) -> None:
+    for axis, position in enumerate((region.t, region.c, region.z)):
+        if not 0 <= position < layout.shape[axis]:
+            raise ValueError(f"{AXES[axis]} = {position} lies outside the image of shape {layout.shape}")
+    for pixels, size in zip((region.y, region.x), layout.shape[3:], strict=True):
+        ends = pixels.stop == size or (pixels.stop < size and pixels.stop % layout.shard == 0)
+        if not (0 <= pixels.start < pixels.stop and pixels.start % layout.shard == 0 and ends):
+            raise ValueError(f"{pixels.start}:{pixels.stop} of {size} is not made of whole shards of {layout.shard} pixels")
+
+
+def _write_level(
+    folder: Path, path_in_store: str, layout: Layout, level: int, region: Shard, pixels: NDArray[Any]
+) -> dict[str, list[int | str]]:
+    if not pixels.size:
+        return {}
+    array_folder = folder / path_in_store / str(level)
+    metadata = _array_json(array_folder, layout)
+    # Encoded in memory, because zarr's own store reads the old shard first (and fails if it is damaged) and does not sync.
+    files: dict[str, Buffer] = {metadata.name: default_buffer_prototype().buffer.from_bytes(metadata.read_bytes())}
+    array = zarr.open_array(MemoryStore(files), mode="r+").with_config({"write_empty_chunks": True})
+    array[region.t, region.c, region.z, *level_region(region, level)] = pixels
+    written: dict[str, list[int | str]] = {}
+    for name, buffer in files.items():
+        if name != metadata.name:
+            content = buffer.to_bytes()
+            path = array_folder / name
+            _write_durably(path, content)
+            written[path.relative_to(folder).as_posix()] = [len(content), hashlib.sha256(content).hexdigest()]
+    return written
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    with open(partial, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def shard_files(folder: Path, path_in_store: str, shard: Shard, level: int) -> list[str]:
+    """Return the names of the files that hold one shard (or a piece of whole shards) at a level, relative to `folder`.
+
+    The list is empty where the level has dropped the odd pixels that the shard consists of.
+    """
+    layout = read_layout(folder, path_in_store)
+    edge = layout.file_edge(level)
+    numbers = [range(pixels.start // edge, -(-pixels.stop // edge)) for pixels in level_region(shard, level) if pixels.stop > pixels.start]
+    if len(numbers) < 2:
+        return []
+    prefix = f"{path_in_store}/" if path_in_store else ""
+    return [prefix + layout.file_name(level, (shard.t, shard.c, shard.z, y, x)) for y, x in product(*numbers)]
