@@ -76,14 +76,19 @@ def ingest(acquisition: AcquisitionName, config: ConfigFiles = DEFAULT_CONFIG, o
 def train(
     config: ConfigFiles = DEFAULT_CONFIG,
     overrides: Overrides = None,
-    objective: Annotated[str | None, typer.Option(help="diffusion, or regression: the control of equal size and training time")] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="train the other objective under the name <model>-<objective>: regression is the control")
+    ] = None,
     threads: Threads = 2,
 ) -> None:
     """Train the model on the pairs of the sheet's train split, or go on from where a killed training stopped."""
     from cvdm_core.training.fit import train as run
 
-    extra = [f"model.objective={objective}"] if objective else []
-    run(_load(config, [*(overrides or []), *extra], threads))
+    settings = _load(config, overrides, threads)
+    if objective and objective != settings.model.objective:
+        control = [f"model.objective={objective}", f"model.name={settings.model.name}-{objective}"]
+        settings = load(config, [*(overrides or []), *control])
+    run(settings)
 
 
 @app.command()
