@@ -1,0 +1,226 @@
+"""TIFF files of microscopes: their headers without a single pixel decoded, and regions of planes in bounded memory.
+
+`read_header` is what registration asks; `open_planes` is what ingest reads through. Both bring every dialect (OME, ImageJ, LSM,
+STK, BigTIFF, tiles, plain pages) to the axes (T, C, Z, Y, X), and raise nothing but `UserError`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from cvdm_core.errors import UserError
+from cvdm_core.images.tiff_layout import Layout, layout_of
+from cvdm_core.images.tiff_metadata import Metadata, metadata_of
+from cvdm_core.images.tiff_source import COPY_AGAIN, open_tiff, sentences
+
+CACHE_BYTES = 128 * 2**20  # decoded strips kept for the next region beside this one
+_JPEG = {6, 7, 33007, 34892}
+
+
+@dataclass(frozen=True)
+class TiffHeader:
+    """What a TIFF says about itself.
+
+    Attributes
+    ----------
+    shape : (T, C, Z, Y, X) in pixels; interleaved or separate colour samples are channels.
+    axes : axes as found in the file, longer than 1, in tifffile's letters.
+    undeclared : whether the file does not say what its pages are (the argument `pages` decided).
+    dtype : data type of the pixels, native byte order.
+    metadata : calibration, channels and optics, see `tiff_metadata.Metadata`.
+    further_images : images of the same size in the file that are not the one described (positions, fields).
+    """
+
+    shape: tuple[int, int, int, int, int]
+    axes: str
+    undeclared: bool
+    dtype: np.dtype[Any]
+    metadata: Metadata
+    further_images: int
+    ome_xml: str | None
+
+    @property
+    def pixel_size_um(self) -> tuple[float, float] | None:
+        """Pixel size (y, x) in micrometres, or None where the file does not know a believable one."""
+        return self.metadata.pixel_size_um
+
+    @property
+    def pixel_size_reason(self) -> str:
+        """Why `pixel_size_um` is None; empty where it is known."""
+        return self.metadata.pixel_size_reason
+
+    @property
+    def z_step_um(self) -> float | None:
+        """Distance of planes in micrometres."""
+        return self.metadata.z_step_um
+
+    @property
+    def time_step_s(self) -> float | None:
+        """Time between time points in seconds."""
+        return self.metadata.time_step_s
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """One name a channel, all different, without `;`."""
+        return self.metadata.channels
+
+    @property
+    def emission_nm(self) -> tuple[float, ...]:
+        """Emission wavelength of every channel in nanometres, or empty if not all are known."""
+        return self.metadata.emission_nm
+
+    @property
+    def na(self) -> float | None:
+        """Numerical aperture of the objective."""
+        return self.metadata.na
+
+
+def read_header(path: str | Path, pages: Literal["t", "z"] = "t") -> TiffHeader:
+    """Read shape, data type, calibration and channel names; no pixel is decoded.
+
+    Parameters
+    ----------
+    path
+        The file.
+    pages
+        What a sequence of pages is that the file does not describe: time points or z planes.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, empty, no TIFF, cut off, damaged, or has axes without a place in (T, C, Z, Y, X).
+    """
+    with open_planes(path, pages) as planes:
+        return planes.header
+
+
+@contextmanager
+def open_planes(path: str | Path, pages: Literal["t", "z"] = "t") -> Iterator[TiffPlanes]:
+    """Open a TIFF for reading regions of its planes; parameters and errors as `read_header`."""
+    path = Path(path)
+    with sentences(path):
+        source = open_tiff(path)
+    try:
+        with path.open("rb", buffering=0) as file:
+            with sentences(path):
+                planes = TiffPlanes(path, source, file.fileno(), pages)
+            yield planes
+    finally:
+        source.close()
+
+
+class TiffPlanes:
+    """An open TIFF, read region by region: only the strips or tiles that a region touches are read and decoded."""
+
+    def __init__(self, path: Path, source: tifffile.TiffFile, descriptor: int, pages: Literal["t", "z"]) -> None:
+        """Work out where the pixels lie; use `open_planes`, which owns `source` and the open file `descriptor`."""
+        self._path = path
+        self._layout: Layout = layout_of(path, source, pages)
+        self._descriptor = descriptor
+        self._byteorder: str = source.byteorder
+        self._key: Any = source.series[0].keyframe
+        self._cache: OrderedDict[tuple[int, int], NDArray[Any] | None] = OrderedDict()
+        self._cached_bytes = 0
+        size = self._layout.shape[3:]
+        self.header = TiffHeader(
+            shape=self._layout.shape,
+            axes=self._layout.axes,
+            undeclared=self._layout.undeclared,
+            dtype=np.dtype(self._key.dtype).newbyteorder("="),
+            metadata=metadata_of(source, self._layout),
+            further_images=sum(other.shape[-len(size) :] == size and not other.keyframe.is_reduced for other in source.series[1:]),
+            ome_xml=source.ome_metadata if source.is_ome else None,
+        )
+
+    def read(self, t: int, c: int, z: int, y: slice, x: slice) -> NDArray[Any]:
+        """Return one region of one plane, (rows, columns), in the file's data type and native byte order.
+
+        `y` and `x` have whole-number bounds inside the plane and no step. Memory is that of the rows read or of the strips or
+        tiles touched, whichever the file has, plus `CACHE_BYTES`.
+
+        Raises
+        ------
+        UserError
+            If the stored pixels cannot be decoded.
+        """
+        rows, columns = range(*y.indices(self.header.shape[3])), range(*x.indices(self.header.shape[4]))
+        plane, sample = self._layout.locate(t, c, z)
+        with sentences(self._path):
+            if self._layout.contiguous_at is not None:
+                return self._read_rows(plane, sample, rows, columns)
+            return self._read_segments(plane, sample, rows, columns)
+
+    def check_complete(self) -> None:
+        """Decode the last pixel of the image: a file whose end is readable was written to its end.
+
+        Raises
+        ------
+        UserError
+            If it cannot be decoded.
+        """
+        t, c, z, y, x = (size - 1 for size in self.header.shape)
+        self.read(t, c, z, slice(y, y + 1), slice(x, x + 1))
+
+    def _pread(self, length: int, offset: int) -> bytes:
+        data = os.pread(self._descriptor, length, offset)
+        if len(data) != length:
+            raise UserError(f"{self._path}: the file is cut off: {length:,} bytes at byte {offset:,} are not there; {COPY_AGAIN}.")
+        return data
+
+    def _read_rows(self, plane: int, sample: int, rows: range, columns: range) -> NDArray[Any]:
+        _, _, length, width, samples = self._key.shaped
+        dtype = np.dtype(self._key.dtype).newbyteorder(self._byteorder)
+        start = (self._layout.contiguous_at or 0) + (plane * length + rows.start) * width * samples * dtype.itemsize
+        data = np.frombuffer(self._pread(len(rows) * width * samples * dtype.itemsize, start), dtype)
+        region = data.reshape(len(rows), width, samples)[:, columns.start : columns.stop, sample]
+        return np.ascontiguousarray(region, dtype=self.header.dtype)
+
+    def _read_segments(self, plane: int, sample: int, rows: range, columns: range) -> NDArray[Any]:
+        key = self._key
+        separate, depth, length, width, _ = key.shaped
+        number, rest = divmod(plane, separate * depth)
+        group, level = divmod(rest, depth)
+        if key.is_tiled:
+            high, wide, deep = key.tilelength, key.tilewidth, key.tiledepth
+        else:
+            high, wide, deep = min(key.rowsperstrip, length), width, 1
+        down, across, layers = -(-length // high), -(-width // wide), -(-depth // deep)
+        region = np.full((len(rows), len(columns)), key.nodata, self.header.dtype)
+        for i in range(rows.start // high, -(-rows.stop // high)):
+            for j in range(columns.start // wide, -(-columns.stop // wide)):
+                segment = self._segment(number, ((group * layers + level // deep) * down + i) * across + j)
+                if segment is None:  # a tile left out on purpose: the file says which value stands there
+                    continue
+                top, left = max(rows.start, i * high), max(columns.start, j * wide)
+                bottom, right = min(rows.stop, (i + 1) * high), min(columns.stop, (j + 1) * wide)
+                region[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = segment[
+                    level % deep, top - i * high : bottom - i * high, left - j * wide : right - j * wide, sample
+                ]
+        return region
+
+    def _segment(self, number: int, index: int) -> NDArray[Any] | None:
+        """Return a decoded strip or tile, (depth, rows, columns, samples), from the cache or the file."""
+        if (number, index) in self._cache:
+            self._cache.move_to_end((number, index))
+            return self._cache[number, index]
+        page = self._layout.pages[number]
+        offset, length = page.dataoffsets[index], page.databytecounts[index]
+        options = {"jpegtables": page.jpegtables, "jpegheader": self._key.jpegheader} if self._key.compression in _JPEG else {}
+        data = self._pread(length, offset) if offset and length else None
+        segment: NDArray[Any] | None = self._key.decode(data, index, **options)[0]
+        self._cache[number, index] = segment
+        self._cached_bytes += 0 if segment is None else segment.nbytes
+        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+            old = self._cache.popitem(last=False)[1]
+            self._cached_bytes -= 0 if old is None else old.nbytes
+        return segment

@@ -1,0 +1,137 @@
+"""Open a TIFF behind one boundary: whatever a damaged file makes the decoders raise leaves here as one sentence.
+
+`tifffile` trusts its input, so the cheap structural truths (is it a TIFF, does the chain of pages end, does the OME-XML declare
+more planes than there are pages) are checked here with a few reads, before `tifffile` builds lists from declared numbers.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import tifffile
+
+from cvdm_core.errors import UserError
+
+COPY_AGAIN = "copy it again from the microscope"
+# tifffile logs what it repairs or gives up on; here every such case is checked and becomes a sentence of its own.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def sentences(path: Path) -> Iterator[None]:
+    """Turn every exception of reading `path` into a `UserError` that names the file, what is wrong and what to do.
+
+    This is the one place that catches broadly: on damaged files the decoders raise IndexError, TypeError, ZeroDivisionError,
+    MemoryError, struct.error and errors of their own, and all of them mean the same thing to the person at the keyboard.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file; check the path.") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: this is a folder; name a TIFF file in it.") from None
+    except PermissionError:
+        raise UserError(f"{path}: the file may not be read; ask its owner for the permission.") from None
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        if isinstance(error, NotImplementedError) or "not supported" in str(error):
+            raise UserError(
+                f"{path}: the pixels are stored in a way that cannot be read ({what}); save it as an uncompressed TIFF."
+            ) from None
+        raise UserError(f"{path}: the file is damaged ({what}); {COPY_AGAIN}.") from None
+
+
+def open_tiff(path: Path) -> tifffile.TiffFile:
+    """Open a TIFF of one file; the caller closes it. Call inside `sentences`."""
+    _check_signature(path)
+    source = tifffile.TiffFile(path)
+    try:
+        if not len(source.pages):
+            raise UserError(f"{path}: the file is cut off: it holds no complete page; {COPY_AGAIN}.")
+        pages = _count_pages(path, source)
+        if source.is_ome and (text := source.ome_metadata):
+            alone = _single_file_ome(path, text, pages)
+            if alone is not None:
+                source.close()
+                source = tifffile.TiffFile(path, omexml=alone)
+    except BaseException:
+        source.close()
+        raise
+    return source
+
+
+def _check_signature(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(8)
+    if not start:
+        raise UserError(f"{path}: the file is empty (0 bytes); {COPY_AGAIN}.")
+    if start[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        raise UserError(f"{path}: this is not a TIFF (it begins with {start!r}); give the TIFF that the microscope wrote.")
+
+
+def _count_pages(path: Path, source: tifffile.TiffFile) -> int:
+    """Follow the chain of pages to its end and count them; a chain that leaves the file means that the file is cut off."""
+    order, size = source.byteorder, path.stat().st_size
+    count_code, entry, next_code = ("Q", 20, "Q") if source.is_bigtiff else ("H", 12, "I")
+    with path.open("rb") as file:
+
+        def number(offset: int, code: str) -> int | None:
+            file.seek(offset)
+            data = file.read(struct.calcsize(order + code))
+            return struct.unpack(order + code, data)[0] if len(data) == struct.calcsize(order + code) else None
+
+        seen: set[int] = set()
+        offset = number(8 if source.is_bigtiff else 4, next_code)
+        while offset and offset not in seen:
+            entries = number(offset, count_code) if offset < size else None
+            if entries is None or offset + entries * entry > size:
+                if source.is_lsm or source.is_ndtiff or source.is_ndpi:  # dialects with offsets of their own
+                    return len(source.pages)
+                raise UserError(
+                    f"{path}: the file is cut off: after {len(seen)} pages the next one lies at byte {offset:,} of {size:,}; {COPY_AGAIN}."
+                )
+            seen.add(offset)
+            offset = number(offset + struct.calcsize(order + count_code) + entries * entry, next_code)
+    return len(seen)
+
+
+def _single_file_ome(path: Path, text: str, pages: int) -> str | None:
+    """Check that OME-XML can be true for this one file; return it without file names if it names this file wrongly, else None."""
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise UserError(f"{path}: its OME-XML is not readable ({error}); export it again from the microscope's software.") from None
+    if _find(root, "BinaryOnly"):
+        raise UserError(f"{path}: its metadata lies in a companion file; export the image as one OME-TIFF.")
+    for pixels in _find(root, "Pixels"):
+        sizes = [int(pixels.get(f"Size{axis}", 1)) for axis in "TCZ"]
+        samples = max([int(channel.get("SamplesPerPixel", 1)) for channel in _find(pixels, "Channel")] or [1])
+        declared = max(0, *sizes) and sizes[0] * sizes[1] * sizes[2] // max(samples, 1)
+        listed = max([int(data.get("PlaneCount", data.get("NumPlanes", 0))) for data in _find(pixels, "TiffData")] or [0])
+        names = {(uuid.text, uuid.get("FileName", "")) for uuid in _find(pixels, "UUID")}
+        if len({text for text, _ in names}) > 1:
+            others = ", ".join(sorted(name for _, name in names)[:3])
+            raise UserError(f"{path}: this is one of {len(names)} files of a set ({others}, ...); export the image as one OME-TIFF.")
+        if max(declared, listed) > pages:
+            raise UserError(f"{path}: the file is cut off: it declares {max(declared, listed):,} planes and holds {pages:,}; {COPY_AGAIN}.")
+    return None if root.get("UUID") or not _find(root, "UUID") else _without_file_names(root)
+
+
+def _without_file_names(root: Any) -> str:
+    # Without a UUID of its own, a renamed file would send tifffile after the old name.
+    for data in _find(root, "TiffData"):
+        for child in list(data):
+            data.remove(child)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _find(element: Any, name: str) -> list[Any]:
+    return [found for found in element.iter() if str(found.tag).rsplit("}", 1)[-1] == name]
