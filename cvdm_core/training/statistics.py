@@ -1,0 +1,107 @@
+"""Intensity statistics of the training set: what makes counts of any camera and exposure the same to the network.
+
+The input of each channel is standardised by mean and standard deviation without its brightest and darkest thousandth (hot pixels,
+debris). The target is then put on the input's scale by the line target = a * input + b, so that the residual that the network restores
+holds structure and no constant gain or offset: pairs are taken at different exposures, and a residual with a gain in it would be large
+wherever the image is bright.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cvdm_core.errors import UserError
+from cvdm_core.images.intensity import UPSAMPLE_REACH, Normalisation
+from cvdm_core.training.crops import CropPlaces, CropReader, Float32
+from cvdm_core.training.pairs import Pair
+
+SAMPLE_CROPS = 512
+"""Crops a channel that are looked at; with crops of 64 pixels two million target pixels."""
+TRIM_PERCENT = 0.1
+BLOCK = 8
+"""Edge of the block means that the line is fitted to [input pixels]."""
+
+ChannelNormalisation = Mapping[str, Normalisation]
+
+
+def measure_normalisation(pairs: Sequence[Pair], crop: int, seed: int) -> dict[str, dict[str, Normalisation]]:
+    """Return the linear maps of input and target, by channel name.
+
+    Parameters
+    ----------
+    pairs : sequence of Pair
+        The training pairs.
+    crop : int
+        Edge of a crop on the grid of the target [pixels].
+    seed : int
+        Seed of the places that are looked at.
+
+    Raises
+    ------
+    UserError
+        If a channel's inputs are constant.
+    """
+    names = dict.fromkeys(name for pair in pairs for name in pair.channels)
+    return {name: _measure_channel(pairs, crop, seed, name) for name in names}
+
+
+def measure_residual_std(pairs: Sequence[Pair], crop: int, seed: int, normalisation: Mapping[str, ChannelNormalisation]) -> float:
+    """Return the standard deviation of target - condition in model units, over crops of all channels."""
+    reader = CropReader(pairs, crop, normalisation)
+    places = CropPlaces(pairs, crop, seed, "statistics")
+    total = 0.0
+    for number in range(SAMPLE_CROPS):
+        condition, target = reader.read([places[number][0]])
+        total += float(np.mean((target - condition).astype(np.float64) ** 2))
+    return float(np.sqrt(total / SAMPLE_CROPS))
+
+
+def _measure_channel(pairs: Sequence[Pair], crop: int, seed: int, channel: str) -> dict[str, Normalisation]:
+    scale = pairs[0].scale
+    edge = crop // scale
+    places = CropPlaces(pairs, crop, seed, "statistics", channel)
+    inner = slice(UPSAMPLE_REACH, UPSAMPLE_REACH + edge)
+    inputs = np.empty((SAMPLE_CROPS, edge, edge), np.float32)
+    targets = np.empty((SAMPLE_CROPS, crop, crop), np.float32)
+    for number in range(SAMPLE_CROPS):
+        place, _ = places[number]
+        inputs[number] = pairs[place.pair].read_input(place, edge, edge)[inner, inner]
+        targets[number] = pairs[place.pair].read_target(place, edge, edge)
+    offset, spread = _trimmed(inputs)
+    if not spread > 0:
+        raise UserError(f"channel {channel!r}: the inputs of the training pairs are constant, so there is nothing to learn; check the files.")
+    gain, shift = _line(_block_means(inputs, min(BLOCK, edge)), _block_means(targets, min(BLOCK, edge) * scale))
+    if gain > 0:
+        target = Normalisation(gain * offset + shift, gain * spread)
+    else:  # Target and input do not rise together (another contrast): each is standardised by itself.
+        own_offset, own_spread = _trimmed(targets)
+        target = Normalisation(own_offset, own_spread if own_spread > 0 else 1.0)
+    return {"input": Normalisation(offset, spread), "target": target}
+
+
+def _trimmed(values: Float32) -> tuple[float, float]:
+    """Return mean and standard deviation with the outermost values drawn in to the percentiles."""
+    low, high = np.percentile(values, [TRIM_PERCENT, 100 - TRIM_PERCENT])
+    clipped = np.clip(values, low, high).astype(np.float64)
+    return float(clipped.mean()), float(clipped.std())
+
+
+def _line(inputs: Float32, targets: Float32) -> tuple[float, float]:
+    """Return gain and shift of the least-squares line through block means.
+
+    On single pixels noise in the input would draw the gain towards zero, and the sharper target would draw it up; means over blocks
+    that are larger than the PSF know neither.
+    """
+    x, y = inputs.astype(np.float64).ravel(), targets.astype(np.float64).ravel()
+    variance = float(np.var(x))
+    gain = float(np.mean((x - x.mean()) * (y - y.mean()))) / variance if variance > 0 else 0.0
+    return gain, float(y.mean() - gain * x.mean())
+
+
+def _block_means(images: Float32, edge: int) -> Float32:
+    """Return the means of whole blocks: (N, Y, X) to (N, Y // edge, X // edge)."""
+    rows, columns = images.shape[1] // edge, images.shape[2] // edge
+    cut = images[:, : rows * edge, : columns * edge].reshape(len(images), rows, edge, columns, edge)
+    return np.asarray(cut.mean(axis=(2, 4)), np.float32)
