@@ -81,7 +81,7 @@ def write_metadata(folder: Path, path_in_store: str, info: ImageInfo) -> None:
     if info.z_step_um:
         units["z"] = "micrometer"
     axes = [{"name": name, "type": AXIS_TYPES[name]} | ({"unit": units[name]} if name in units else {}) for name in AXES]
-    datasets = [
+    datasets: list[dict[str, Any]] = [
         {
             "path": str(level),
             "coordinateTransformations": [
@@ -91,15 +91,16 @@ def write_metadata(folder: Path, path_in_store: str, info: ImageInfo) -> None:
         }
         for level in range(layout.levels)
     ]
-    multiscale = {"name": info.name, "axes": axes, "datasets": datasets, "type": "2x2 mean"}
-    omero = {"name": info.name, "channels": _channels(info, layout.dtype)}
+    multiscale: dict[str, Any] = {"name": info.name, "axes": axes, "datasets": datasets, "type": "2x2 mean"}
+    omero: dict[str, Any] = {"name": info.name, "channels": _channels(info, layout.dtype)}
     group = zarr.open_group(folder / path_in_store, mode="r+")
     stored: Any = group.attrs["cvdm"]
-    own = {"cvdm": {**info.attributes, "chunk": stored["chunk"], "shard": stored["shard"]}}
+    own: dict[str, Any] = {"cvdm": {**info.attributes, "chunk": stored["chunk"], "shard": stored["shard"]}}
     if layout.format == "0.5":
-        group.attrs.put({"ome": {"version": "0.5", "multiscales": [multiscale], "omero": omero}, **own})
+        own["ome"] = {"version": "0.5", "multiscales": [multiscale], "omero": omero}
     else:
-        group.attrs.put({"multiscales": [{"version": "0.4", **multiscale}], "omero": {"version": "0.4", **omero}, **own})
+        own |= {"multiscales": [{"version": "0.4", **multiscale}], "omero": {"version": "0.4", **omero}}
+    group.attrs.put(own)
 
 
 def _channels(info: ImageInfo, dtype: np.dtype[Any]) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from cvdm_core.images.omezarr import PARTIAL, Layout, read_layout
 from cvdm_core.images.omezarr_metadata import read_metadata
 
 UNITS = {"t": {"second"}, "c": set[str](), "z": {"micrometer"}, "y": {"micrometer"}, "x": {"micrometer"}}
-SHARD_INDEX_BYTES = 16
+INDEX_ENTRY_BYTES = 16
 CHECKSUM_BYTES = 4
 
 
@@ -135,7 +135,8 @@ def _check_files(store: Path, image: str, layout: Layout) -> set[str]:
     for level in range(layout.levels):
         expected |= {f"{prefix}{level}/{name}" for name in array_files}
         edge = layout.file_edge(level)
-        least = SHARD_INDEX_BYTES + CHECKSUM_BYTES if layout.format == "0.5" else 0
+        chunks = (edge // min(edge, layout.chunk)) ** 2
+        least = chunks * INDEX_ENTRY_BYTES + CHECKSUM_BYTES if layout.format == "0.5" else 0
         *outer, rows, columns = layout.level_shape(level)
         for index in product(*map(range, outer), range(-(-rows // edge)), range(-(-columns // edge))):
             name = prefix + layout.file_name(level, index)

@@ -1,0 +1,199 @@
+"""From the TIFFs of a registered acquisition to OME-Zarr, shard by shard, so that memory does not grow with the image.
+
+The TIFFs must still be what was registered. Both stores are written beside their final places, checked, and renamed; whoever is
+killed on the way starts again and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from cvdm_core import paths
+from cvdm_core.config import Config, StoreSettings
+from cvdm_core.errors import UserError
+from cvdm_core.images.omezarr import PARTIAL, create_image, write_region
+from cvdm_core.images.omezarr_metadata import ImageInfo, display_windows, target_origin_um, write_metadata, write_ome_xml
+from cvdm_core.images.publishing import publish
+from cvdm_core.images.tiff import TiffHeader, TiffPlanes, open_planes
+from cvdm_core.images.tiles import shards
+from cvdm_core.records.receipts import Receipt, sha256_file, stage
+from cvdm_core.records.verify import folder_checksums
+from cvdm_core.sheet import Acquisition, read_sheet
+
+SAME_LENGTH = 1e-6  # the sheet holds ten digits
+
+
+@dataclass(frozen=True)
+class _Image:
+    """One TIFF and the store it becomes."""
+
+    role: str
+    tiff: Path
+    planes: TiffPlanes
+    final: Path
+    info: ImageInfo
+    stamp: tuple[int, int]
+
+    @property
+    def partial(self) -> Path:
+        return self.final.with_name(self.final.name + PARTIAL)
+
+
+def ingest(config: Config, acquisition: str) -> None:
+    """Turn the TIFFs of one acquisition into OME-Zarr stores and write the receipt.
+
+    Parameters
+    ----------
+    config
+        The configuration; `config.store` says how stores are written.
+    acquisition
+        Name of a registered row of the sample sheet.
+
+    Raises
+    ------
+    UserError
+        If the sheet has no such registered row, or a TIFF is missing, damaged, or not what was registered. No store has changed then.
+    """
+    with stage(paths.ingest_receipt(config, acquisition), "ingest", acquisition, config.results) as receipt, ExitStack() as open_files:
+        row = _registered_row(config, acquisition)
+        images = [open_files.enter_context(_opened_input(config, row))]
+        if row.target:
+            images.append(open_files.enter_context(_opened_target(config, row)))
+        _remove_unfinished(config, acquisition)
+        open_files.callback(_remove_unfinished, config, acquisition)
+        with _progress() as progress:
+            for image in images:
+                _write(image, config.store, progress)
+        receipt.read = {str(image.tiff): sha256_file(image.tiff) for image in images}
+        for image in images:
+            _check_untouched(image)
+        for image in images:
+            publish(image.partial, image.final)
+        if not row.target:
+            shutil.rmtree(paths.target_store(config, acquisition), ignore_errors=True)
+        _fill(receipt, config, row, images)
+
+
+def _registered_row(config: Config, acquisition: str) -> Acquisition:
+    row = read_sheet(config.acquisitions).get(acquisition)
+    if row is None:
+        raise UserError(f"{config.acquisitions}: there is no acquisition {acquisition!r}; add it with `cvdm register`.")
+    if not row.registered:
+        raise UserError(f"{config.acquisitions}: {acquisition!r} has not been measured yet; run `cvdm register`.")
+    return row
+
+
+@contextmanager
+def _opened_input(config: Config, row: Acquisition) -> Iterator[_Image]:
+    with _opened(row, row.input) as planes:
+        header = planes.header
+        measured = header.pixel_size_um if row.pixel_size_source == "metadata" else None
+        facts = [
+            ("shape (T, C, Z, Y, X)", header.shape, row.shape),
+            ("data type", header.dtype.name, row.dtype),
+            ("pixel size", row.pixel_size_um if measured is None else measured[0], row.pixel_size_um),
+        ]
+        for name, found, known in facts:
+            same = abs(found - known) <= SAME_LENGTH * known if isinstance(found, float) and isinstance(known, float) else found == known
+            if not same:
+                raise UserError(f"{row.input}: changed since registration: its {name} is {found}, not {known}; run `cvdm register` again.")
+        info = _info(row, header, "input", row.input, 1)
+        yield _Image("input", Path(row.input), planes, paths.raw_store(config, row.acquisition), info, _stamp(row.input))
+
+
+@contextmanager
+def _opened_target(config: Config, row: Acquisition) -> Iterator[_Image]:
+    with _opened(row, row.target) as planes:
+        header = planes.header
+        scale = header.shape[3] // row.size_y
+        if scale < 1 or header.shape != row.restored_shape(scale):
+            raise UserError(
+                f"{row.target}: changed since registration: its shape {header.shape} is no whole multiple along y and x of the input's, "
+                f"{row.shape} (T, C, Z, Y, X); run `cvdm register` again."
+            )
+        info = _info(row, header, "target", row.target, scale)
+        yield _Image("target", Path(row.target), planes, paths.target_store(config, row.acquisition), info, _stamp(row.target))
+
+
+@contextmanager
+def _opened(row: Acquisition, path: str) -> Iterator[TiffPlanes]:
+    with open_planes(path, "z" if row.size_z > 1 and row.size_t == 1 else "t") as planes:
+        planes.check_complete()
+        yield planes
+
+
+def _info(row: Acquisition, header: TiffHeader, role: str, path: str, scale: int) -> ImageInfo:
+    pixel = float(row.pixel_size_um or 0) / scale
+    attributes: dict[str, Any] = {
+        "acquisition": row.acquisition,
+        "role": role,
+        "source": Path(path).name,
+        "pixel_size_source": row.pixel_size_source,
+    }
+    return ImageInfo(
+        name=row.acquisition if role == "input" else f"{row.acquisition} (target)",
+        pixel_size_um=(pixel, pixel),
+        channels=row.channels or header.channels,
+        windows=((0.0, 1.0),) * header.shape[1],
+        z_step_um=row.z_step_um,
+        time_step_s=row.time_step_s,
+        origin_um=target_origin_um((pixel, pixel), scale),
+        attributes=attributes,
+    )
+
+
+def _stamp(path: str | Path) -> tuple[int, int]:
+    status = Path(path).stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _check_untouched(image: _Image) -> None:
+    if _stamp(image.tiff) != image.stamp:
+        raise UserError(f"{image.tiff}: the file was changed while it was read; wait until the microscope has finished, then run again.")
+
+
+def _write(image: _Image, store: StoreSettings, progress: Progress) -> None:
+    header = image.planes.header
+    regions = shards(header.shape, store.shard)
+    bar = progress.add_task(f"{image.info.attributes['acquisition']}, {image.role}", total=len(regions))
+    create_image(image.partial, header.shape, header.dtype, store)
+    for region in regions:
+        plane = image.planes.read(region.t, region.c, region.z, region.y, region.x)
+        write_region(image.partial, region, plane)
+        progress.advance(bar)
+    if header.ome_xml is not None:
+        write_ome_xml(image.partial, header.ome_xml)
+    write_metadata(image.partial, "", replace(image.info, windows=display_windows(image.partial)))
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=not sys.stderr.isatty())
+
+
+def _remove_unfinished(config: Config, acquisition: str) -> None:
+    for store in (paths.raw_store(config, acquisition), paths.target_store(config, acquisition)):
+        for left in (store.with_name(store.name + PARTIAL), *store.parent.glob(f".{store.name}{PARTIAL}.*")):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _fill(receipt: Receipt, config: Config, row: Acquisition, images: list[_Image]) -> None:
+    receipt.wrote = {str(image.final): folder_checksums(image.final) for image in images}
+    receipt.settings = {"store": config.store.model_dump(mode="json")}
+    receipt.details = {
+        "row": row.model_dump(mode="json"),
+        "images": {
+            image.role: {"shape": list(image.planes.header.shape), "dtype": image.planes.header.dtype.name, "tiff_bytes": image.stamp[0]}
+            for image in images
+        },
+    }

@@ -1,0 +1,102 @@
+"""Do stores, models and tables still match their receipts? And is there any store that no receipt speaks for?"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cvdm_core.errors import UserError
+from cvdm_core.records.receipts import read_json, sha256_file
+
+STORE = ".ome.zarr"
+PARTIAL = ".partial"
+
+log = logging.getLogger(__name__)
+
+
+def folder_checksums(folder: Path) -> dict[str, dict[str, list[Any]]]:
+    """Return bytes and sha256 of every file of a store, by its path inside the store: what `Receipt.wrote` holds for a store."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {"files": {path.relative_to(folder).as_posix(): [path.stat().st_size, sha256_file(path)] for path in files}}
+
+
+def verify(folders: Sequence[Path]) -> list[str]:
+    """Check everything that receipts below `folders` claim, byte for byte.
+
+    Paths in receipts are relative to the working directory, as the stages were given them. A store that is still being written
+    (`*.partial`) is mentioned in the log and is no problem, unless a receipt claims it.
+
+    Returns
+    -------
+    list of str
+        One sentence for each problem, naming the store and the file; empty if all is well.
+    """
+    problems: list[str] = []
+    claimed: set[Path] = set()
+    for receipt in sorted(path for folder in folders for path in _receipts(folder)):
+        try:
+            content = read_json(receipt)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        if "stage" not in content or not isinstance(content.get("wrote"), Mapping):
+            continue
+        for name, record in content["wrote"].items():
+            claimed.add(Path(name).resolve())
+            problems += _check(Path(name), record, receipt)
+    for store in sorted(path for folder in folders for path in _stores(folder)):
+        if store.resolve() in claimed:
+            continue
+        if store.name.endswith(STORE):
+            problems.append(f"{store}: no receipt speaks for this store, so it may be half-written; run the stage that writes it again.")
+        else:
+            log.warning("%s: left by a stage that is running or was stopped; it is no result.", store)
+    return problems
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    for name, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield Path(name), folders, files
+        folders[:] = [name for name in folders if not name.endswith((STORE, PARTIAL))]
+
+
+def _receipts(folder: Path) -> Iterator[Path]:
+    for place, _, files in _walk(folder):
+        yield from (place / name for name in files if name.endswith(".json") and not name.startswith("."))
+
+
+def _stores(folder: Path) -> Iterator[Path]:
+    for place, folders, _ in _walk(folder):
+        yield from (place / name for name in folders if name.endswith((STORE, PARTIAL)))
+
+
+def _check(path: Path, record: Any, receipt: Path) -> list[str]:
+    if isinstance(record, str):
+        return _check_file(path, None, record, f"{path} (claimed by {receipt})")
+    files = record.get("files") if isinstance(record, Mapping) else None
+    if not isinstance(files, Mapping):
+        return [f"{receipt}: what it says about {path} is not understood ({json.dumps(record)[:80]}); run its stage again."]
+    if not path.is_dir():
+        return [f"{path}: the store is missing, but {receipt} claims it; run its stage again."]
+    problems = []
+    for name, (size, checksum) in files.items():
+        problems += _check_file(path / name, size, checksum, f"{path}: {name}")
+    found = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
+    surplus = sorted(found - set(files))
+    return problems + [f"{path}: {name} is not in {receipt}; delete it, or run the stage again." for name in surplus]
+
+
+def _check_file(path: Path, size: int | None, checksum: str, name: str) -> list[str]:
+    if not path.is_file():
+        return [f"{name} is missing; run the stage that writes it again."]
+    found = path.stat().st_size
+    if size is not None and found != size:
+        return [f"{name} has {found} bytes instead of {size}; run the stage that writes it again."]
+    if sha256_file(path) != checksum:
+        return [f"{name} has changed since it was written; run the stage that writes it again."]
+    return []
