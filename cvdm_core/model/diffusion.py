@@ -99,10 +99,6 @@ class Restorer(nn.Module):
         """Return the normalised image from a clean residual in units of z."""
         return condition + self.residual_std * residual
 
-    def forward(self, condition: Tensor, target: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Return the loss; named `forward` so that DistributedDataParallel sees the call."""
-        return self.loss(condition, target, generator)
-
     def loss(self, condition: Tensor, target: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Return the training loss and its parts, scalars averaged over samples.
 

@@ -7,6 +7,7 @@ receptive field, and windows whose origins are multiples of the stride give the 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -25,7 +26,10 @@ Interval = tuple[int, int]
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     """Repeat the last row and column of a (B, C, H, W) image until both sides are multiples of `multiple`."""
     bottom, right = -image.shape[-2] % multiple, -image.shape[-1] % multiple
-    return F.pad(image, (0, right, 0, bottom), mode="replicate") if bottom or right else image
+    if not (bottom or right):
+        return image
+    padded: Tensor = F.pad(image, (0, right, 0, bottom), mode="replicate")
+    return padded
 
 
 class _ChannelRMS(torch.autograd.Function):
@@ -33,7 +37,7 @@ class _ChannelRMS(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        inverse = torch.linalg.vector_norm(x, dim=1, keepdim=True).square_().div_(x.shape[1]).add_(1e-6).rsqrt_()
+        inverse: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True).square_().div_(x.shape[1]).add_(1e-6).rsqrt_()
         y = x * inverse
         ctx.save_for_backward(y, inverse)
         return y
@@ -45,6 +49,13 @@ class _ChannelRMS(torch.autograd.Function):
         return torch.addcmul(grads[0], y, along, value=-1).mul_(inverse)
 
 
+def _channels_last(module: nn.Module) -> None:
+    """Store the convolutions' weights channels last, which is what makes them fast on CPUs and on tensor cores."""
+    for parameter in module.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
 class Block(nn.Module):
     """A residual block: per-pixel norm, noise level (scale and shift), then two 3x3 convolutions."""
 
@@ -54,14 +65,14 @@ class Block(nn.Module):
         self.level = nn.Linear(EMBEDDING, 2 * channels)
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.level.weight)
-        nn.init.zeros_(self.level.bias)
+        for parameter in self.level.parameters():
+            nn.init.zeros_(parameter)
         with torch.no_grad():
             self.second.weight.mul_(0.1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape, given the (B, EMBEDDING) noise level."""
-        h = _ChannelRMS.apply(x) if self.normalised else x
+        h: Tensor = _ChannelRMS.apply(x) if self.normalised else x  # type: ignore[no-untyped-call]
         scale, shift = self.level(embedding).to(h.dtype)[:, :, None, None].chunk(2, dim=1)
         h = torch.addcmul(shift, h, 1 + scale)
         result: Tensor = x + self.second(F.silu(self.first(F.silu(h))))
@@ -83,15 +94,15 @@ class Denoiser(nn.Module):
         self.embed = nn.Sequential(nn.Linear(2 * LEVEL_FREQUENCIES + 1, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU())
         self.enter = nn.Conv2d(3 * spec.unshuffle**2, widths[0], 3, padding=1)
         self.inward = nn.ModuleList(Block(width, spec.norm) for width in widths)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False))
-        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.outward = nn.ModuleList(Block(width, spec.norm) for width in widths)
         self.leave = nn.Conv2d(widths[0], TAIL_CHANNELS * spec.unshuffle**2, 1)
         self.tail = nn.Conv2d(TAIL_CHANNELS + 3, TAIL_CHANNELS, 3, padding=1)
         self.last = nn.Conv2d(TAIL_CHANNELS, 1, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
-        self.to(memory_format=torch.channels_last)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
+        _channels_last(self)
 
     def forward(self, z: Tensor, condition: Tensor, log_snr: Tensor, level: Tensor) -> Tensor:
         """Return the prediction for every pixel; `level` is the log-SNR at a fixed reference lambda, one number a sample."""
@@ -162,7 +173,7 @@ class LambdaNetwork(nn.Module):
         self.last = nn.Conv2d(channels, cell, 1)
         with torch.no_grad():
             self.last.weight.mul_(0.1)
-        self.to(memory_format=torch.channels_last)
+        _channels_last(self)
 
     def forward(self, condition: Tensor) -> Tensor:
         """Return the map before the softplus that makes it lambda."""

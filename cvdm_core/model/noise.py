@@ -1,8 +1,8 @@
 """Noise as a function of place: the same value at a pixel whatever the tile, batch, order, retry, process or node.
 
 A plane of noise is cut into absolute blocks of 64x64 pixels. Each block is a stretch of Philox 4x64 (Salmon et al. 2011), a counter-based
-generator: what the plane is (seed, acquisition, channel, t, z, sample, step) is hashed to the key, where the block lies is the counter. Only
-raw 64-bit words are taken from numpy, whose stream is frozen, and turned to normal numbers here, so that a new numpy changes nothing.
+generator: what the plane is (seed, acquisition, channel, t, z, sample, step) is hashed to the key, where the block lies is the counter.
+Only raw 64-bit words are taken from numpy, whose stream is frozen, and turned to normal numbers here, so that a new numpy changes nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 BLOCK = 64
 _WORDS = BLOCK * BLOCK // 2  # one 64-bit word makes two normal numbers
+_DIRECTIONS = 2**16  # equally spaced, they have every moment of a uniform angle up to order 65,535
+_ANGLES = (np.arange(_DIRECTIONS) + 0.5) * (2.0 * np.pi / _DIRECTIONS)
+_COS, _SIN = np.cos(_ANGLES), np.sin(_ANGLES)
 
 
 class NoiseField:
@@ -41,33 +44,49 @@ class NoiseField:
         y, x : slice
             Absolute pixels on the target grid, start >= 0, no stride.
         """
-        text = json.dumps([*self._name, int(t), int(z), int(sample), int(step)])
-        key = np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], dtype="<u8")
+        plane = _Plane(json.dumps([*self._name, int(t), int(z), int(sample), int(step)]))
+        columns = range(x.start // BLOCK, -(-x.stop // BLOCK))
+        left = x.start - columns.start * BLOCK
         window = np.empty((y.stop - y.start, x.stop - x.start), dtype=np.float32)
         for row in range(y.start // BLOCK, -(-y.stop // BLOCK)):
-            columns = range(x.start // BLOCK, -(-x.stop // BLOCK))
-            band = np.concatenate([_words(key, row, column) for column in columns])
-            band_pixels = _box_muller(band).reshape(len(columns), BLOCK, BLOCK).transpose(1, 0, 2).reshape(BLOCK, -1)
+            band = plane.band(row, columns)
             top, bottom = max(y.start, row * BLOCK), min(y.stop, (row + 1) * BLOCK)
-            left = x.start - columns.start * BLOCK
-            window[top - y.start : bottom - y.start] = band_pixels[top - row * BLOCK : bottom - row * BLOCK, left : left + window.shape[1]]
+            window[top - y.start : bottom - y.start] = band[top - row * BLOCK : bottom - row * BLOCK, left : left + window.shape[1]]
         return window
 
 
-def _words(key: NDArray[np.uint64], row: int, column: int) -> NDArray[np.uint64]:
-    """Return the raw words of one block. The lowest word of the counter counts within the block, so blocks never overlap."""
-    generator = np.random.Philox(key=key, counter=np.array([0, row, column, 0], dtype=np.uint64))
-    return np.asarray(generator.random_raw(_WORDS), dtype=np.uint64)
+class _Plane:
+    """The generator of one plane, which `name` identifies."""
+
+    def __init__(self, name: str) -> None:
+        key = np.frombuffer(hashlib.sha256(name.encode()).digest()[:16], dtype="<u8").astype(np.uint64)
+        self._generator = np.random.Philox(key=key)
+        self._state = self._generator.state
+
+    def band(self, row: int, columns: range) -> NDArray[np.float32]:
+        """Return a row of blocks side by side, (64, 64 * len(columns))."""
+        words = np.empty((len(columns), _WORDS), dtype=np.uint64)
+        for place, column in enumerate(columns):
+            # The lowest word of the counter counts within the block, so blocks never overlap; position 4 means an empty buffer.
+            self._state["state"]["counter"][:] = (0, row, column, 0)
+            self._state["buffer_pos"] = 4
+            self._generator.state = self._state
+            words[place] = self._generator.random_raw(_WORDS)
+        return _box_muller(words).reshape(len(columns), BLOCK, BLOCK).transpose(1, 0, 2).reshape(BLOCK, -1)
 
 
 def _box_muller(words: NDArray[np.uint64]) -> NDArray[np.float32]:
-    """Return two independent standard normal numbers for each word (Box & Muller 1958), in float64 up to the last rounding.
+    """Return two independent standard normal numbers for each word (Box & Muller 1958): (n, m) to (n, 2 m).
 
-    float64 keeps the last bits of the machine's log, sin and cos from showing in the float32 result.
+    The upper 48 bits make the radius, the lower 16 the direction. float64 up to the last rounding keeps the last bits of a machine's
+    logarithm from showing in the float32 result.
     """
-    radius = np.sqrt(-2.0 * np.log(((words >> np.uint64(32)).astype(np.float64) + 0.5) * 2.0**-32))
-    angle = (words & np.uint64(0xFFFFFFFF)).astype(np.float64) * (2.0 * np.pi * 2.0**-32)
-    normal = np.empty(2 * len(words), dtype=np.float32)
-    normal[0::2] = radius * np.cos(angle)
-    normal[1::2] = radius * np.sin(angle)
+    uniform = (words >> np.uint64(16)).astype(np.float64)
+    uniform += 0.5
+    uniform *= 2.0**-48
+    radius = np.sqrt(-2.0 * np.log(uniform))
+    direction = (words & np.uint64(_DIRECTIONS - 1)).astype(np.intp)
+    normal = np.empty((words.shape[0], 2 * words.shape[1]), dtype=np.float32)
+    normal[:, 0::2] = radius * _COS[direction]
+    normal[:, 1::2] = radius * _SIN[direction]
     return normal

@@ -137,7 +137,8 @@ class Schedule(nn.Module):
         self.lambda_min = spec.lambda_min if spec.kind == "learned" else 0.0
         self.network = LambdaNetwork(spec.base_channels) if spec.kind in ("learned", "two_network") else None
         self.time = BernsteinTime(spec.lambda_min) if spec.kind == "learned" else None
-        self.integral_net, self.tau_net = (PublishedTime(), PublishedTime()) if spec.kind == "two_network" else (None, None)
+        self.integral_net = PublishedTime() if spec.kind == "two_network" else None
+        self.tau_net = PublishedTime() if spec.kind == "two_network" else None
 
     @property
     def stride(self) -> int:
@@ -206,7 +207,8 @@ class Schedule(nn.Module):
             values: TimeValues = self.time(t)
             return values
         if self.integral_net is not None and self.tau_net is not None:
-            return TimeValues(*self.integral_net(t), tau=self.tau_net(t)[0])
+            integral, slope, curve = self.integral_net(t)
+            return TimeValues(integral, slope, curve, tau=self.tau_net(t)[0])
         return linear_time(t) if self.kind == "linear" else cosine_time(t, self.fixed_lambda)
 
 
