@@ -1,0 +1,159 @@
+"""From blocks to one verified image: check every shard, build what is missing, measure the seams, publish.
+
+What lies is withdrawn: the receipt of a block whose shards are not there as recorded is deleted, so that the next run of the
+workflow restores that block again.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from cvdm_core import paths
+from cvdm_core.config import Config
+from cvdm_core.errors import UserError
+from cvdm_core.images.omezarr import PARTIAL
+from cvdm_core.images.publishing import publish
+from cvdm_core.images.tiles import block_shards, n_blocks
+from cvdm_core.model.folder import LoadedModel, load_model
+from cvdm_core.records.receipts import read_json, stage, write_json
+from cvdm_core.restoration.build import build_store
+from cvdm_core.restoration.plan import Plan, ShardReceipts, differing, find_acquisition, make_plan, path_in_store, published_shards
+from cvdm_core.restoration.seams import measure_seams
+
+NAMED_BLOCKS = 8
+"""Blocks named in one error message; more would hide the sentence."""
+
+
+def stitch(config: Config, acquisition: str) -> None:
+    """Check all blocks of an acquisition, build the pyramid, publish the restored image, and write its receipt.
+
+    The receipt's `details` hold the measured seams (`seams`, for mean and std) and the linear map of integer images. Where the same
+    image is published already and unharmed, only the receipt is written.
+
+    Raises
+    ------
+    UserError
+        If blocks are missing, damaged or of other settings: names them and the command that restores them.
+    """
+    row = find_acquisition(config, acquisition)
+    with stage(paths.stitch_receipt(config, acquisition), "stitch", acquisition, config.results) as receipt:
+        model = load_model(paths.model_folder(config))
+        plan = make_plan(config, row, model)
+        if plan.partial.is_dir():
+            _publish(config, plan, model, _checked_shards(config, plan))
+        else:
+            _check_published(config, plan)
+        published = read_json(plan.published)
+        receipt.read = {str(paths.raw_store(config, acquisition)): plan.inputs, str(paths.model_folder(config)): model.weights_sha256}
+        receipt.wrote = {str(plan.final): {"files": published["files"]}}
+        receipt.settings = {"sampling": config.sampling.model_dump(mode="json"), "store": config.store.model_dump(mode="json")}
+        receipt.details = published["details"]
+        _remove_leftovers(plan)
+
+
+def _checked_shards(config: Config, plan: Plan) -> ShardReceipts:
+    """Return the receipts of all shards; their files are in the partial store as recorded."""
+    held: ShardReceipts = {}
+    problems: dict[int, str] = {}
+    for block in range(_blocks(config, plan)):
+        path = paths.block_receipt(config, plan.row.acquisition, block)
+        details = read_json(path).get("details", {}) if path.is_file() else None
+        if details is None:
+            problems[block] = "no receipt"
+        elif details.get("fingerprint") != plan.fingerprint:
+            problems[block] = "of other settings, weights or input"
+        else:
+            problem = _add_block(config, plan, block, details["shards"], held)
+            if problem:
+                problems[block] = problem
+                path.unlink()
+    if problems:
+        raise UserError(_complaint(plan, problems))
+    return held
+
+
+def _add_block(config: Config, plan: Plan, block: int, claimed: dict[str, Any], held: ShardReceipts) -> str:
+    """Add the block's shards to those that are held, or return what is wrong with the first bad one."""
+    for shard in block_shards(plan.shape, config.store.shard, config.sampling.shards_per_job, block):
+        content = claimed.get(str(shard.index))
+        if content is None:
+            return f"its receipt leaves out shard {shard.index}: made with another sampling.shards_per_job"
+        if bad := differing(plan.partial, content["files"]):
+            return f"{bad[0]} in {plan.partial} is missing or damaged"
+        held[shard.index] = content
+    return ""
+
+
+def _check_published(config: Config, plan: Plan) -> None:
+    """Check that the same image is published already, with all its files as they were written.
+
+    Raises
+    ------
+    UserError
+        If not: every block must be restored.
+    """
+    problem = f"neither {plan.partial} nor a published store of these settings is there"
+    if published_shards(plan) is not None:
+        bad = differing(plan.final, read_json(plan.published)["files"])
+        if not bad:
+            return
+        problem = f"{bad[0]} in {plan.final} is missing or damaged"
+        plan.published.unlink()
+    blocks = range(_blocks(config, plan))
+    for block in blocks:
+        paths.block_receipt(config, plan.row.acquisition, block).unlink(missing_ok=True)
+    raise UserError(_complaint(plan, dict.fromkeys(blocks, problem)))
+
+
+def _complaint(plan: Plan, problems: dict[int, str]) -> str:
+    named = list(problems)[:NAMED_BLOCKS]
+    listed = "; ".join(f"block {block} ({problems[block]})" for block in named)
+    more = f"; and {len(problems) - len(named)} more" if len(problems) > len(named) else ""
+    again = f"cvdm sample --acquisition {plan.row.acquisition} --block {named[0]}"
+    return f"{plan.final.parent}: blocks cannot be used: {listed}{more}; run the workflow again, or `{again}` for each of them."
+
+
+def _publish(config: Config, plan: Plan, model: LoadedModel, held: ShardReceipts) -> None:
+    store, files, held, intensity_map = build_store(config, plan, model, held)
+    details = {
+        "fingerprint": plan.fingerprint,
+        "quantities": plan.quantities,
+        "blocks": _blocks(config, plan),
+        "seams": _seams(config, plan, model),
+        "intensity_map": intensity_map,
+    }
+    shards = {str(index): content for index, content in held.items()}
+    # Before the rename, so that a store in its final place always has a record of what it must be.
+    write_json(plan.published, {"fingerprint": plan.fingerprint, "files": files, "shards": shards, "details": details})
+    publish(store, plan.final)
+
+
+def _seams(config: Config, plan: Plan, model: LoadedModel) -> dict[str, Any]:
+    period = math.lcm(model.restorer.stride, config.model.scale)
+    measured: dict[str, Any] = {}
+    for quantity in sorted({"mean", "std"} & set(plan.quantities)):
+        array = zarr.open_array(plan.partial / path_in_store(quantity) / "0", mode="r")
+
+        def read(t: int, c: int, z: int, y: slice, x: slice, array: zarr.Array[Any] = array) -> NDArray[np.generic]:
+            return np.asarray(array[t, c, z, y, x])
+
+        measured[quantity] = measure_seams(read, plan.shape, config.store.shard, period)
+    return measured
+
+
+def _blocks(config: Config, plan: Plan) -> int:
+    return n_blocks(plan.shape, config.store.shard, config.sampling.shards_per_job)
+
+
+def _remove_leftovers(plan: Plan) -> None:
+    """Remove partial stores and shard receipts, of this plan and of older ones, once the image is published."""
+    folder = plan.final.parent
+    for pattern in (f"restored.*{PARTIAL}", "restored.*.shards", f".restored.*{PARTIAL}.*"):
+        for left in folder.glob(pattern):
+            shutil.rmtree(left)
