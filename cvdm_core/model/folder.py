@@ -158,9 +158,10 @@ def _read_description(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _check_maps(path: Path, name: object, maps: object) -> None:
-    for side in ("input", "target"):
-        values = maps.get(side) if isinstance(maps, dict) else None
-        numbers = [values.get(key) if isinstance(values, dict) else None for key in ("offset", "scale")]
-        if not all(isinstance(number, float | int) and math.isfinite(number) for number in numbers) or numbers[1] <= 0:
-            raise UserError(f"{path}: the normalisation of channel {name!r} is damaged ({side}); run `cvdm train` again.")
+def _check_maps(path: Path, name: object, maps: Any) -> None:
+    try:
+        good = all(math.isfinite(maps[side]["offset"]) and 0 < maps[side]["scale"] < math.inf for side in ("input", "target"))
+    except (TypeError, KeyError):
+        good = False
+    if not good:
+        raise UserError(f"{path}: the normalisation of channel {name!r} is damaged; run `cvdm train` again.")

@@ -53,7 +53,9 @@ class CropPlaces:
         for pair in pairs:
             if min(pair.shape[3:]) < self.edge:
                 y, x = (length * scale for length in pair.shape[3:])
-                raise UserError(f"{pair.row.acquisition}: its target has {y} x {x} pixels, less than training.crop ({crop}); lower training.crop.")
+                raise UserError(
+                    f"{pair.row.acquisition}: its target has {y} x {x} pixels, less than training.crop ({crop}); lower training.crop."
+                )
         self._pairs = pairs
         self._key = (seed, PURPOSES.index(purpose))
         self._entries = [

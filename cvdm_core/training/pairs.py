@@ -149,8 +149,8 @@ def check_splits(rows: Iterable[Acquisition]) -> None:
             other = seen.setdefault(key, row)
             if other.split != row.split:
                 raise UserError(
-                    f"{what} stands in the splits {other.split!r} ({other.acquisition}) and {row.split!r} ({row.acquisition}); give all its "
-                    f"acquisitions the same split, or the validation would be a test of memory."
+                    f"{what} stands in the splits {other.split!r} ({other.acquisition}) and {row.split!r} ({row.acquisition}); give all "
+                    f"its acquisitions the same split, or the validation would be a test of memory."
                 )
 
 

@@ -71,7 +71,9 @@ def _measure_channel(pairs: Sequence[Pair], crop: int, seed: int, channel: str) 
         targets[number] = pairs[place.pair].read_target(place, edge, edge)
     offset, spread = _trimmed(inputs)
     if not spread > 0:
-        raise UserError(f"channel {channel!r}: the inputs of the training pairs are constant, so there is nothing to learn; check the files.")
+        raise UserError(
+            f"channel {channel!r}: the inputs of the training pairs are constant, so there is nothing to learn; check the files."
+        )
     gain, shift = _line(_block_means(inputs, min(BLOCK, edge)), _block_means(targets, min(BLOCK, edge) * scale))
     if gain > 0:
         target = Normalisation(gain * offset + shift, gain * spread)
