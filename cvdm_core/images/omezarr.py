@@ -11,6 +11,7 @@ A store is written in this order: `create_image`, `write_region` for every shard
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import uuid
@@ -22,19 +23,14 @@ from typing import Any, Literal
 
 import numpy as np
 import zarr
-from numcodecs import Blosc, blosc
 from numpy.typing import DTypeLike, NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.core.buffer import Buffer, default_buffer_prototype
-from zarr.storage import MemoryStore
 
 from cvdm_core.config import StoreSettings
 from cvdm_core.errors import UserError
 from cvdm_core.images.pyramid import level_region, level_shape, levels, pyramid
+from cvdm_core.images.shards import chunks, codec, encode_shard, fill_value
 from cvdm_core.images.tiles import Shape, Shard
-
-# With several threads blosc stores its blocks in the order in which they get ready: other bytes in every run.
-blosc.use_threads = False
 
 AXES = ("t", "c", "z", "y", "x")
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
@@ -50,11 +46,17 @@ class Layout:
     dtype: np.dtype[Any]
     chunk: int
     shard: int
+    compressor: Literal["zstd", "lz4"]
 
     @property
     def levels(self) -> int:
         """Number of pyramid levels."""
         return levels(self.shape[3:], self.chunk, self.shard)
+
+    @property
+    def own_attributes(self) -> dict[str, Any]:
+        """What the attribute "cvdm" of the image's group says about its layout."""
+        return {"chunk": self.chunk, "shard": self.shard, "compressor": self.compressor}
 
     def level_shape(self, level: int) -> Shape:
         """Return the shape of a level, (T, C, Z, Y, X)."""
@@ -93,7 +95,7 @@ def create_image(folder: Path, shape: Shape, dtype: DTypeLike, store: StoreSetti
     UserError
         If the data type cannot be stored, or an image of another kind is there already.
     """
-    layout = Layout(store.format, shape, np.dtype(dtype), store.chunk, store.shard)
+    layout = Layout(store.format, shape, np.dtype(dtype), store.chunk, store.shard, store.compressor)
     if layout.dtype.name not in DTYPES:
         raise UserError(f"{folder}: pixels of type {layout.dtype} cannot be stored; convert them to one of {', '.join(DTYPES)}.")
     if path_in_store and not folder.is_dir():
@@ -103,9 +105,9 @@ def create_image(folder: Path, shape: Shape, dtype: DTypeLike, store: StoreSetti
     build = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
         group = zarr.open_group(build, mode="w-", zarr_format=3 if layout.format == "0.5" else 2)
-        group.attrs["cvdm"] = {"chunk": layout.chunk, "shard": layout.shard}
+        group.attrs["cvdm"] = layout.own_attributes
         for level in range(layout.levels):
-            _create_level(group, layout, level, store.compressor)
+            _create_level(group, layout, level)
         try:
             build.rename(target)
         except OSError:
@@ -116,7 +118,7 @@ def create_image(folder: Path, shape: Shape, dtype: DTypeLike, store: StoreSetti
         shutil.rmtree(build, ignore_errors=True)
 
 
-def _create_level(group: zarr.Group, layout: Layout, level: int, compressor: str) -> None:
+def _create_level(group: zarr.Group, layout: Layout, level: int) -> None:
     shard = layout.shard >> level
     chunk = min(layout.chunk, shard)
     common = {
@@ -124,14 +126,13 @@ def _create_level(group: zarr.Group, layout: Layout, level: int, compressor: str
         "shape": layout.level_shape(level),
         "dtype": layout.dtype,
         "chunks": (1, 1, 1, chunk, chunk),
-        "fill_value": np.nan if layout.dtype.kind == "f" else 0,
+        "fill_value": fill_value(layout.dtype),
     }
     if layout.format == "0.5":
-        codecs = [BloscCodec(cname=compressor, clevel=1, shuffle="bitshuffle"), Crc32cCodec()]
+        codecs = [BloscCodec(cname=layout.compressor, clevel=1, shuffle="bitshuffle"), Crc32cCodec()]
         group.create_array(**common, shards=(1, 1, 1, shard, shard), compressors=codecs, dimension_names=AXES)
     else:
-        codec = Blosc(cname=compressor, clevel=1, shuffle=Blosc.BITSHUFFLE)
-        group.create_array(**common, compressors=codec, chunk_key_encoding={"name": "v2", "separator": "/"})
+        group.create_array(**common, compressors=codec(layout.compressor), chunk_key_encoding={"name": "v2", "separator": "/"})
 
 
 def _check_same(wanted: Path, found: Path, layout: Layout) -> None:
@@ -159,12 +160,15 @@ def read_layout(folder: Path, path_in_store: str = "") -> Layout:
         If there is no image, or one that this package has not written.
     """
     image = folder / path_in_store
+    new = (image / "zarr.json").is_file()
     try:
-        group = zarr.open_group(image, mode="r")
-        array = group["0"]
-        stored: Any = group.attrs["cvdm"]
-        return Layout("0.5" if group.metadata.zarr_format == 3 else "0.4", array.shape, array.dtype, stored["chunk"], stored["shard"])
-    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        group = json.loads((image / ("zarr.json" if new else ".zattrs")).read_bytes())
+        array = json.loads((image / "0" / ("zarr.json" if new else ".zarray")).read_bytes())
+        own = (group["attributes"] if new else group)["cvdm"]
+        dtype = np.dtype(array["data_type" if new else "dtype"])
+        time, channel, z, y, x = array["shape"]
+        return Layout("0.5" if new else "0.4", (time, channel, z, y, x), dtype, own["chunk"], own["shard"], own["compressor"])
+    except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, ValueError):
         raise UserError(f"{image}: this is not an image that cvdm has written; run the stage that writes it again.") from None
 
 
@@ -232,22 +236,27 @@ def _check_region(layout: Layout, region: Shard) -> None:
 def _write_level(
     folder: Path, path_in_store: str, layout: Layout, level: int, region: Shard, pixels: NDArray[Any]
 ) -> dict[str, list[int | str]]:
-    if not pixels.size:
-        return {}
-    array_folder = folder / path_in_store / str(level)
-    metadata = _array_json(array_folder, layout)
-    # Encoded in memory, because zarr's own store reads the old shard first (and fails if it is damaged) and does not sync.
-    files: dict[str, Buffer] = {metadata.name: default_buffer_prototype().buffer.from_bytes(metadata.read_bytes())}
-    array = zarr.open_array(MemoryStore(files), mode="r+").with_config({"write_empty_chunks": True})
-    array[region.t, region.c, region.z, *level_region(region, level)] = pixels
     written: dict[str, list[int | str]] = {}
-    for name, buffer in files.items():
-        if name != metadata.name:
-            content = buffer.to_bytes()
-            path = array_folder / name
+    edge = layout.file_edge(level)
+    rows, columns = level_region(region, level)
+    for top in range(rows.start, rows.stop, edge):
+        for left in range(columns.start, columns.stop, edge):
+            part = pixels[top - rows.start : top - rows.start + edge, left - columns.start : left - columns.start + edge]
+            content = _encode(part, layout, level)
+            name = layout.file_name(level, (region.t, region.c, region.z, top // edge, left // edge))
+            path = folder / path_in_store / name
             _write_durably(path, content)
             written[path.relative_to(folder).as_posix()] = [len(content), hashlib.sha256(content).hexdigest()]
     return written
+
+
+def _encode(pixels: NDArray[Any], layout: Layout, level: int) -> bytes:
+    edge = layout.file_edge(level)
+    if layout.format == "0.5":
+        return encode_shard(pixels, edge, min(layout.chunk, edge), layout.compressor)
+    (_, _, whole), *_ = chunks(pixels, edge)
+    packed: bytes = codec(layout.compressor).encode(whole)
+    return packed
 
 
 def _write_durably(path: Path, content: bytes) -> None:

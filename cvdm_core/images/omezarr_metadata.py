@@ -93,14 +93,12 @@ def write_metadata(folder: Path, path_in_store: str, info: ImageInfo) -> None:
     ]
     multiscale: dict[str, Any] = {"name": info.name, "axes": axes, "datasets": datasets, "type": "2x2 mean"}
     omero: dict[str, Any] = {"name": info.name, "channels": _channels(info, layout.dtype)}
-    group = zarr.open_group(folder / path_in_store, mode="r+")
-    stored: Any = group.attrs["cvdm"]
-    own: dict[str, Any] = {"cvdm": {**info.attributes, "chunk": stored["chunk"], "shard": stored["shard"]}}
+    own: dict[str, Any] = {"cvdm": info.attributes | layout.own_attributes}
     if layout.format == "0.5":
         own["ome"] = {"version": "0.5", "multiscales": [multiscale], "omero": omero}
     else:
         own |= {"multiscales": [{"version": "0.4", **multiscale}], "omero": {"version": "0.4", **omero}}
-    group.attrs.put(own)
+    zarr.open_group(folder / path_in_store, mode="r+").attrs.put(own)
 
 
 def _channels(info: ImageInfo, dtype: np.dtype[Any]) -> list[dict[str, Any]]:

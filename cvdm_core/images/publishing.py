@@ -19,10 +19,10 @@ import zarr
 from cvdm_core.errors import UserError
 from cvdm_core.images.omezarr import PARTIAL, Layout, read_layout
 from cvdm_core.images.omezarr_metadata import read_metadata
+from cvdm_core.images.shards import CHECKSUM_BYTES
 
 UNITS = {"t": {"second"}, "c": set[str](), "z": {"micrometer"}, "y": {"micrometer"}, "x": {"micrometer"}}
 INDEX_ENTRY_BYTES = 16
-CHECKSUM_BYTES = 4
 
 
 def publish(partial: Path, final: Path) -> None:
