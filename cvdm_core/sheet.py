@@ -10,6 +10,9 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,7 +22,19 @@ from cvdm_core.config import NAME_PATTERN, Split
 from cvdm_core.errors import UserError
 
 _Optional = BeforeValidator(lambda value: None if value == "" else value)
-Positive = Annotated[float | None, Field(gt=0), _Optional]
+Positive = Annotated[float | None, Field(gt=0, allow_inf_nan=False), _Optional]
+SET_ASIDE = "#refused:"
+NAME_RULE = "Use letters, digits, '.', '_' and '-' only, at most 64, beginning with a letter or digit"
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` can name an acquisition or specimen (and so a folder and a word in a command)."""
+    return re.fullmatch(NAME_PATTERN, text) is not None
+
+
+def clean_name(text: str) -> str:
+    """Return a usable name that is as close to `text` as can be."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip("._-")[:64].rstrip("._-") or "acquisition"
 
 
 def _names(value: object) -> object:
@@ -77,63 +92,115 @@ class Acquisition(BaseModel):
 COLUMNS = tuple(Acquisition.model_fields)
 
 
+@dataclass(frozen=True)
+class Unusable:
+    """A line of the sheet that no row could be made of: its name as written, its cells by column, and what is wrong."""
+
+    acquisition: str
+    cells: dict[str, str]
+    problem: str
+
+
 def read_sheet(path: str | Path) -> dict[str, Acquisition]:
     """Read the sheet and return its rows by acquisition name, in the order of the file.
+
+    Lines that `cvdm register` has set aside (marked `#refused:`) are passed over.
 
     Raises
     ------
     UserError
         If the file is missing, a column is unknown, a value is refused, or a name stands twice (case does not distinguish names).
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no sample sheet; `cvdm register FOLDER --sheet {path}` makes one.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: the sample sheet is not UTF-8 text; save it as tab-separated UTF-8.") from None
-    reader = csv.DictReader(io.StringIO(text), delimiter="\t")
-    unknown = [name for name in reader.fieldnames or () if name not in COLUMNS]
-    if unknown:
-        raise UserError(f"{path}: the column {unknown[0]!r} is not known; the columns are {', '.join(COLUMNS)}.")
-    rows: dict[str, Acquisition] = {}
-    seen: dict[str, str] = {}
-    for number, values in enumerate(reader, start=2):
-        row = _parse_row({key: value for key, value in values.items() if value is not None}, f"{path}, line {number}")
-        if (other := seen.setdefault(row.acquisition.lower(), row.acquisition)) in rows:
-            raise UserError(
-                f"{path}, line {number}: the name {row.acquisition!r} stands already in the sheet (as {other!r}); names must differ."
-            )
-        rows[row.acquisition] = row
+    rows, unusable = _read(path, again=False)
+    if unusable:
+        raise UserError(f"{unusable[0].problem} `cvdm register` sets such a line aside, so that the other acquisitions go on.")
     return rows
 
 
-def _parse_row(values: dict[str | None, str], where: str) -> Acquisition:
-    if None in values:
+def read_rows(path: str | Path) -> tuple[dict[str, Acquisition], list[Unusable]]:
+    """Read the sheet for `cvdm register`: the usable rows, and every other line with its problem.
+
+    Lines set aside earlier are tried again, because somebody may have mended them. Raises `UserError` only where the file as a whole
+    cannot be read.
+    """
+    return _read(path, again=True)
+
+
+def _read(path: str | Path, again: bool) -> tuple[dict[str, Acquisition], list[Unusable]]:
+    rows: dict[str, Acquisition] = {}
+    names: dict[str, str] = {}
+    unusable: list[Unusable] = []
+    for number, cells in _lines(path):
+        name = cells.get("acquisition", "")
+        if name.startswith(SET_ASIDE):
+            if not again:
+                continue
+            name = cells["acquisition"] = name.removeprefix(SET_ASIDE)
+        where = f"{path}, line {number}"
+        try:
+            row = _parse_row(cells, where)
+            if (other := names.setdefault(row.acquisition.lower(), row.acquisition)) in rows:
+                raise UserError(f"{where}: the name {row.acquisition!r} stands already in the sheet (as {other!r}); names must differ.")
+        except UserError as error:
+            unusable.append(Unusable(name, cells, str(error)))
+        else:
+            rows[row.acquisition] = row
+    return rows, unusable
+
+
+def _lines(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Give the cells of each line by column; what stands beyond the last column stands under the key ''."""
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no sample sheet; `cvdm register FOLDER` makes one.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: the sample sheet is not UTF-8 text; save it as tab-separated UTF-8.") from None
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
+    try:
+        header = next(reader, [])
+        for index, name in enumerate(header):
+            if name not in COLUMNS or name in header[:index]:
+                what = "stands twice" if name in COLUMNS else f"is not known; the columns, with tabs between them, are {', '.join(COLUMNS)}"
+                raise UserError(f"{path}: the column {name!r} {what}.")
+        for values in reader:
+            if any(values):
+                surplus = {"": "\t".join(values[len(header) :])} if any(values[len(header) :]) else {}
+                yield reader.line_num, dict(zip(header, values, strict=False)) | surplus
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: this is no tab-separated text ({error}); save the sheet anew.") from None
+
+
+def _parse_row(values: dict[str, str], where: str) -> Acquisition:
+    if "" in values:
         raise UserError(f"{where}: the line has more fields than the header has columns; remove the surplus tabs.")
     try:
-        return Acquisition.model_validate(values)
+        return Acquisition.model_validate({column: value for column, value in values.items() if value})
     except ValidationError as error:
         first = error.errors()[0]
         column = str(first["loc"][0])
         if first["type"] == "missing":
             raise UserError(
-                f"{where}: the column {column!r} is missing; it holds: {Acquisition.model_fields[column].description}."
+                f"{where}: the column {column!r} is missing or empty; it holds: {Acquisition.model_fields[column].description}."
             ) from None
-        hint = (
-            " Use letters, digits, '.', '_' and '-' only, at most 64, beginning with a letter or digit."
-            if "pattern" in first["type"]
-            else ""
-        )
+        hint = f" {NAME_RULE}, for example {clean_name(values.get(column, ''))!r}." if "pattern" in first["type"] else ""
         raise UserError(f"{where}: {column} = {first['input']!r} is not usable: {first['msg']}.{hint}") from None
 
 
-def write_sheet(path: str | Path, rows: dict[str, Acquisition]) -> None:
-    """Write the sheet by rename, so that a reader sees the old one or the new one, never a half."""
+def write_sheet(path: str | Path, rows: dict[str, Acquisition], set_aside: Sequence[Unusable] = ()) -> None:
+    """Write the sheet by rename, so that a reader sees the old one or the new one, never a half.
+
+    Lines in `set_aside` are kept as they were at the end of the file, marked so that `read_sheet` passes over them.
+    """
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in rows.values():
         writer.writerow([_cell(getattr(row, column)) for column in COLUMNS])
+    for line in set_aside:
+        surplus = line.cells.get("")
+        cells = [line.cells.get(column, "") for column in COLUMNS[1:]] + (surplus.split("\t") if surplus else [])
+        writer.writerow([SET_ASIDE + line.acquisition, *cells])
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}")

@@ -138,7 +138,10 @@ class TiffPlanes:
             undeclared=self._layout.undeclared,
             dtype=np.dtype(self._key.dtype).newbyteorder("="),
             metadata=metadata_of(source, self._layout),
-            further_images=sum(other.shape[-len(size) :] == size and not other.keyframe.is_reduced for other in source.series[1:]),
+            further_images=sum(
+                other.keyframe.shaped[2:4] == size and other.dtype == source.series[0].dtype and not other.keyframe.is_reduced
+                for other in source.series[1:]
+            ),
             ome_xml=source.ome_metadata if source.is_ome else None,
         )
 

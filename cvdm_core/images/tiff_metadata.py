@@ -25,6 +25,7 @@ MICROMETRES = {  # every length unit of the OME schema 2016-06 that can be conve
 SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "µs": 1e-6, "μs": 1e-6, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
 SMALLEST_PIXEL_UM, LARGEST_PIXEL_UM = 1e-4, 100.0  # from high-resolution electron to wide-field stereo microscopes
 LARGEST_TAG_PIXEL_UM = 5.0  # above, the resolution tag is a scanner's or printer's: 5080 dots an inch
+PRINTERS_DPI = (72, 75, 90, 96, 100, 120, 144, 150, 180, 200, 204, 240, 266, 300, 350, 360, 400, 600, 720, 800, 1200, 2400)
 _COLOURS = ("red", "green", "blue", "alpha")
 
 
@@ -63,7 +64,7 @@ class _Found:
 
 
 def metadata_of(source: tifffile.TiffFile, layout: _Axes) -> Metadata:
-    """Return what the file says, judged; the first dialect that applies speaks, and only where it is silent do the TIFF tags."""
+    """Return what the file says, judged. The dialect of the file speaks; the tags for printing only where it is a plain TIFF."""
     kind = source.series[0].kind
     if kind == "ome":
         found = _from_ome(source.ome_metadata)
@@ -103,7 +104,8 @@ def _implausible(pixel_um: float) -> str:
         return "the file says 0"
     if not SMALLEST_PIXEL_UM <= pixel_um <= LARGEST_PIXEL_UM:
         return f"the file says {pixel_um:.4g} um, which is not a microscope's"
-    return ""
+    printer = [dpi for dpi in PRINTERS_DPI if abs(pixel_um * dpi / 25.4e3 - 1) < 1e-3]
+    return f"the file says {pixel_um:.4g} um, which is {printer[0]} dots an inch, a printer's" if printer else ""
 
 
 def _from_ome(text: str) -> _Found:
@@ -141,7 +143,7 @@ def _from_imagej(metadata: dict[str, Any], page: Any) -> _Found:
     found.y_um, found.x_um = _from_resolution(page, unit)
     if found.x_um is None or _resolution(page, "XResolution") == 1:
         found.y_um = found.x_um = None
-        found.reason = f"the file has the unit {_unescape(unit)!r} but no resolution"
+        found.reason = f"the file has the unit {_unescape(unit)!r} but no resolution other than 1"
     found.z_um = length_um(metadata.get("spacing"), unit)
     return found
 

@@ -7,6 +7,7 @@ more planes than there are pages) are checked here with a few reads, before `tif
 from __future__ import annotations
 
 import logging
+import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,6 +70,8 @@ def open_tiff(path: Path) -> tifffile.TiffFile:
 
 
 def _check_signature(path: Path) -> None:
+    if not path.is_dir() and path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise UserError(f"{path}: this is no file but a device or pipe; name a TIFF file.")
     with path.open("rb") as file:
         start = file.read(8)
     if not start:
@@ -111,22 +114,22 @@ def _single_file_ome(path: Path, text: str, pages: int) -> str | None:
         raise UserError(f"{path}: its OME-XML is not readable ({error}); export it again from the microscope's software.") from None
     if _find(root, "BinaryOnly"):
         raise UserError(f"{path}: its metadata lies in a companion file; export the image as one OME-TIFF.")
+    uuids = {uuid.text: uuid.get("FileName", "") for uuid in _find(root, "UUID")}
+    if len(uuids) > 1:
+        names = ", ".join(sorted(uuids.values())[:3])
+        raise UserError(f"{path}: this is one of {len(uuids)} files of a set ({names}, ...); export the image as one OME-TIFF.")
     for pixels in _find(root, "Pixels"):
         sizes = [int(pixels.get(f"Size{axis}", 1)) for axis in "TCZ"]
         samples = max([int(channel.get("SamplesPerPixel", 1)) for channel in _find(pixels, "Channel")] or [1])
-        declared = max(0, *sizes) and sizes[0] * sizes[1] * sizes[2] // max(samples, 1)
         listed = max([int(data.get("PlaneCount", data.get("NumPlanes", 0))) for data in _find(pixels, "TiffData")] or [0])
-        names = {(uuid.text, uuid.get("FileName", "")) for uuid in _find(pixels, "UUID")}
-        if len({text for text, _ in names}) > 1:
-            others = ", ".join(sorted(name for _, name in names)[:3])
-            raise UserError(f"{path}: this is one of {len(names)} files of a set ({others}, ...); export the image as one OME-TIFF.")
-        if max(declared, listed) > pages:
-            raise UserError(f"{path}: the file is cut off: it declares {max(declared, listed):,} planes and holds {pages:,}; {COPY_AGAIN}.")
-    return None if root.get("UUID") or not _find(root, "UUID") else _without_file_names(root)
+        declared = max(listed, math.prod(sizes) // max(samples, 1))
+        if min(sizes) < 1 or declared > pages:
+            raise UserError(f"{path}: the file is cut off: it declares {declared:,} planes and holds {pages:,}; {COPY_AGAIN}.")
+    # Where the one UUID is not the file's own, tifffile would go after the name that the file had before it was renamed.
+    return None if set(uuids) <= {root.get("UUID")} else _without_file_names(root)
 
 
 def _without_file_names(root: Any) -> str:
-    # Without a UUID of its own, a renamed file would send tifffile after the old name.
     for data in _find(root, "TiffData"):
         for child in list(data):
             data.remove(child)

@@ -1,0 +1,82 @@
+"""Which acquisitions a list of files and folders holds.
+
+The one convention: `<name>_input.tif` and `<name>_target.tif` in one folder are a pair called `<name>`; any other TIFF is an input
+called as its file. Folders are searched to any depth; what begins with a dot is left out. The endings may be in capitals.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cvdm_core.acquisitions.refusals import Refusal
+
+SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.tf2", ".ome.tf8", ".ome.btf", ".tiff", ".tif", ".lsm", ".stk", ".tf2", ".tf8", ".btf")
+_ROLE = re.compile(r"(?P<name>.+)_(?P<role>input|target)", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An acquisition that could be added: the name that its file suggests, its input, and the target beside it."""
+
+    name: str
+    input: Path
+    target: Path | None = None
+
+
+def find_candidates(paths: Sequence[Path]) -> tuple[list[Candidate], list[Refusal]]:
+    """Return what `paths` hold, in the order given (folders: by name), and what cannot be taken."""
+    refusals: list[Refusal] = []
+    files: dict[Path, None] = {}
+    for path in paths:
+        found = _tiffs_below(path) if path.is_dir() else [path]
+        if not found:
+            refusals.append(Refusal(path.name, str(path), f"{path}: the folder holds no TIFF; name the folder of the microscope's files."))
+        files |= dict.fromkeys(found)
+    targets: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    for path in files:
+        if _role(path) == "target":
+            targets[path.parent, _name(path)].append(path)
+    candidates = []
+    for path in files:
+        if _role(path) == "target":
+            continue
+        beside = targets.pop((path.parent, _name(path)), []) if _role(path) == "input" else []
+        if len(beside) > 1:
+            problem = (
+                f"{path}: {len(beside)} targets lie beside it ({', '.join(other.name for other in beside)}); leave only the right one."
+            )
+            refusals.append(Refusal(_name(path), str(path), problem))
+        else:
+            candidates.append(Candidate(_name(path), path, beside[0] if beside else None))
+    for (_, name), alone in targets.items():
+        problem = f"{alone[0]}: this is a target, but no {name}_input.tif lies beside it; give that file as well, or rename this one."
+        refusals.append(Refusal(name, str(alone[0]), problem))
+    return candidates, refusals
+
+
+def _tiffs_below(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for where, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(where, name) for name in sorted(names) if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+    return found
+
+
+def _stem(path: Path) -> str:
+    suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
+    return path.name[: len(path.name) - len(suffix)]
+
+
+def _role(path: Path) -> str:
+    match = _ROLE.fullmatch(_stem(path))
+    return match["role"].lower() if match else ""
+
+
+def _name(path: Path) -> str:
+    match = _ROLE.fullmatch(_stem(path))
+    return match["name"] if match else _stem(path)

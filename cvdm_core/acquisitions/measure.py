@@ -1,0 +1,131 @@
+"""Measure one row of the sheet from the headers of its files, and refuse what could not be restored or trusted."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cvdm_core.errors import UserError
+from cvdm_core.images.tiff import TiffHeader, open_planes
+from cvdm_core.sheet import Acquisition
+
+DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32")
+SAME_LENGTH = 0.01  # relative difference of two lengths that still count as equal
+_SIZES = ("size_t", "size_c", "size_z", "size_y", "size_x")
+_MEASURED = (*_SIZES, "dtype", "pixel_size_um", "pixel_size_source", "z_step_um", "time_step_s", "channels")
+UNMEASURED: Mapping[str, Any] = {column: Acquisition.model_fields[column].default for column in _MEASURED}
+StateIn = Callable[[str], str]
+
+
+def measure(row: Acquisition, scale: int, state_in: StateIn) -> tuple[Acquisition, list[str]]:
+    """Return the row with everything measured, and remarks on what was assumed or contradicts the file.
+
+    Parameters
+    ----------
+    row
+        What a person stated; measured columns are ignored.
+    scale
+        `model.scale`, target pixels for each input pixel along y and x.
+    state_in
+        Tells where a person can state what a file does not know: from the column's name to words for the sentence.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or damaged, has a data type that cannot be restored, lacks a pixel size or z step that nobody stated,
+        or if the pair does not show one field at `scale`.
+    """
+    header = _inspect(row.input, row)
+    pixel_size, source = _pixel_size(row, header, state_in)
+    size_t, size_c, size_z = header.shape[:3]
+    z_step = row.stated_z_step_um or header.z_step_um
+    if size_z > 1 and z_step is None:
+        raise UserError(f"{row.input}: it has {size_z} planes, but their distance is not known; {state_in('stated_z_step_um')}.")
+    for column, count in (("stated_channels", len(row.stated_channels)), ("emission_nm", len(row.emission_nm))):
+        if count not in (0, size_c):
+            raise UserError(
+                f"{row.input}: the column {column} holds {count} values and the image {size_c} channels; give one for each channel."
+            )
+    if row.target:
+        _check_pair(row, header, pixel_size, scale)
+    elif row.split in ("train", "val"):
+        raise UserError(
+            f"{row.input}: the split is {row.split}, which needs a target, and none is named; name one, or use the split predict."
+        )
+    measured = row.model_copy(
+        update={
+            "na": row.na or header.na,
+            "emission_nm": row.emission_nm or header.emission_nm,
+            **dict(zip(_SIZES, header.shape, strict=True)),
+            "dtype": header.dtype.name,
+            "pixel_size_um": pixel_size,
+            "pixel_size_source": source,
+            "z_step_um": z_step if size_z > 1 else None,
+            "time_step_s": header.time_step_s if size_t > 1 else None,
+            "channels": row.stated_channels or header.channels,
+        }
+    )
+    return measured, _remarks(row, header)
+
+
+def knows_pixel_size(path: str) -> bool:
+    """Whether the file itself holds a believable pixel size. Raises `UserError` as `read_header`."""
+    with open_planes(path) as planes:
+        return planes.header.pixel_size_um is not None
+
+
+def _inspect(path: str, row: Acquisition) -> TiffHeader:
+    with open_planes(path, "z" if row.stated_z_step_um else "t") as planes:
+        header = planes.header
+        if header.dtype.name not in DTYPES:
+            raise UserError(f"{path}: its pixels are {header.dtype.name}, and only {', '.join(DTYPES)} can be restored; convert the file.")
+        if header.further_images:
+            raise UserError(f"{path}: it holds {header.further_images + 1} images (positions or fields); save each as a file of its own.")
+        planes.check_complete()
+    return header
+
+
+def _pixel_size(row: Acquisition, header: TiffHeader, state_in: StateIn) -> tuple[float, str]:
+    if row.stated_pixel_size_um is not None:
+        return row.stated_pixel_size_um, "stated"
+    if header.pixel_size_um is None:
+        command = f"run `cvdm register {shlex.quote(row.input)} --pixel-size-um 0.1` if it is 0.1 um"
+        state = state_in("stated_pixel_size_um")
+        raise UserError(f"{row.input}: the pixel size is not known ({header.pixel_size_reason}); {state}, or {command}.")
+    y_um, x_um = header.pixel_size_um
+    if abs(y_um / x_um - 1) > SAME_LENGTH:
+        raise UserError(f"{row.input}: its pixels are not square ({y_um:.4g} um by {x_um:.4g} um, y and x); resample it to square pixels.")
+    return x_um, "metadata"
+
+
+def _check_pair(row: Acquisition, header: TiffHeader, pixel_size_um: float, scale: int) -> None:
+    target = _inspect(row.target, row)
+    if target.shape[:3] != header.shape[:3]:
+        raise UserError(
+            f"{row.target}: this is not the target of {row.input}: it has (times, channels, planes) {target.shape[:3]} "
+            f"and the input {header.shape[:3]}; give the right file."
+        )
+    (rows, columns), found = header.shape[3:], target.shape[3:]
+    if found != (rows * scale, columns * scale):
+        raise UserError(
+            f"{row.target}: this is not the field of {row.input}: with model.scale {scale} an input of {rows} x {columns} pixels asks for "
+            f"a target of {rows * scale} x {columns * scale}, and it has {found[0]} x {found[1]}; give the right file, or set model.scale."
+        )
+    if target.pixel_size_um and abs(target.pixel_size_um[1] * scale / pixel_size_um - 1) > SAME_LENGTH:
+        raise UserError(
+            f"{row.target}: its pixel size is {target.pixel_size_um[1]:.4g} um, and with model.scale {scale} the input's "
+            f"{pixel_size_um:.4g} um asks for {pixel_size_um / scale:.4g} um; correct the one that is wrong, or set model.scale."
+        )
+
+
+def _remarks(row: Acquisition, header: TiffHeader) -> list[str]:
+    remarks = []
+    if header.undeclared:
+        pages, other = (header.shape[2], "z planes") if row.stated_z_step_um else (header.shape[0], "time points")
+        hint = "" if row.stated_z_step_um else "; if they are z planes, fill the column stated_z_step_um"
+        remarks.append(f"{row.input}: the file does not say what its {pages} pages are, they are taken for {other}{hint}.")
+    if row.stated_pixel_size_um and header.pixel_size_um and abs(header.pixel_size_um[1] / row.stated_pixel_size_um - 1) > SAME_LENGTH:
+        stated, found = row.stated_pixel_size_um, header.pixel_size_um[1]
+        remarks.append(f"{row.input}: the stated pixel size of {stated:.4g} um is used, although the file says {found:.4g} um.")
+    return remarks

@@ -1,0 +1,48 @@
+"""What `cvdm register` refused: a small table beside the sheet, from which the index page tells what is missing and what to do."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One acquisition that is not registered: its name (or what stands for it), its file, and one sentence."""
+
+    acquisition: str
+    file: str
+    problem: str
+
+
+def refusals_file(sheet: str | Path) -> Path:
+    """Return the table's path, `<sheet stem>.refused.tsv` beside the sheet."""
+    return Path(sheet).with_name(f"{Path(sheet).stem}.refused.tsv")
+
+
+def read_refusals(sheet: str | Path) -> list[Refusal]:
+    """Return what the last `cvdm register` refused; empty if nothing."""
+    path = refusals_file(sheet)
+    if not path.exists():
+        return []
+    lines = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8"), newline=""), delimiter="\t"))
+    return [Refusal(*line) for line in lines[1:]]
+
+
+def write_refusals(sheet: str | Path, refusals: Sequence[Refusal]) -> None:
+    """Write the table by rename, or remove it when there is nothing to tell."""
+    path = refusals_file(sheet)
+    if not refusals:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow([column.name for column in fields(Refusal)])
+    writer.writerows(astuple(refusal) for refusal in refusals)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_bytes(text.getvalue().encode("utf-8", errors="backslashreplace"))
+    partial.replace(path)

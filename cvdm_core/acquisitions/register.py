@@ -1,0 +1,260 @@
+"""Registration: from TIFF files to measured rows of the sample sheet, from which every later job is planned.
+
+Every row's header is read anew. Good rows are written; whatever is refused costs nobody else anything: a row that stood in the
+sheet stays there unmeasured (so that nothing is planned for it), a line that is no row is set aside in the sheet, a new file is
+left out, and each refusal is printed, kept beside the sheet for the index page, and makes the command end with an error.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast, get_args
+
+from rich.console import Console
+from rich.progress import track
+
+from cvdm_core.acquisitions.candidates import Candidate, find_candidates
+from cvdm_core.acquisitions.measure import UNMEASURED, knows_pixel_size, measure
+from cvdm_core.acquisitions.refusals import Refusal, refusals_file, write_refusals
+from cvdm_core.config import Config, Split
+from cvdm_core.errors import UserError
+from cvdm_core.sheet import NAME_RULE, Acquisition, Unusable, clean_name, is_name, read_rows, write_sheet
+
+RESERVED = ("index.html",)  # stands beside the acquisitions in the folder of results
+
+
+@dataclass
+class _Sheet:
+    """The sheet on its way through registration."""
+
+    path: Path
+    rows: dict[str, Acquisition]
+    set_aside: list[Unusable]
+    refusals: list[Refusal]
+    new: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+    names: dict[str, str] = field(init=False)
+    files: dict[Path, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.names = {name.lower(): name for name in self.rows}
+        self.files = {}
+        for row in self.rows.values():
+            self.know_files(row)
+
+    def know_files(self, row: Acquisition) -> None:
+        """Remember whose the files of a row are."""
+        for path in filter(None, (row.input, row.target)):
+            self.files.setdefault(_identity(path), row.acquisition)
+
+    def add(self, row: Acquisition) -> None:
+        """Add a row that was not in the sheet."""
+        self.rows[row.acquisition] = row
+        self.names[row.acquisition.lower()] = row.acquisition
+        self.new.add(row.acquisition)
+        self.know_files(row)
+
+    def refuse(self, name: str, file: str | Path, problem: str) -> None:
+        """Note a refusal of something that is no row."""
+        self.refusals.append(Refusal(name, str(file), problem))
+
+    def refuse_row(self, row: Acquisition, file: str, problem: str) -> None:
+        """Refuse a row: a new one is left out, an older one stays without its measured columns."""
+        self.refuse(row.acquisition, file, problem)
+        self.refused.add(row.acquisition)
+        if row.acquisition in self.new:
+            del self.rows[row.acquisition]
+        else:
+            self.rows[row.acquisition] = row.model_copy(update=dict(UNMEASURED))
+
+
+def register(
+    config: Config,
+    paths: Sequence[str | Path],
+    *,
+    name: str | None = None,
+    specimen: str | None = None,
+    split: str = "predict",
+    pixel_size_um: float | None = None,
+) -> None:
+    """Add files to the sample sheet, measure every row from the headers of its files, and write the sheet.
+
+    Parameters
+    ----------
+    config
+        Names the sheet (`acquisitions`) and the scale of pairs (`model.scale`).
+    paths
+        TIFF files, and folders that hold them (see `candidates`); none measures what stands in the sheet. What is registered already
+        is not added twice.
+    name, specimen, split
+        For added files. `name` may be given for a single acquisition only; the default specimen is the acquisition's name.
+    pixel_size_um
+        Pixel size of those files in `paths` that do not know theirs.
+
+    Raises
+    ------
+    UserError
+        After everything has been written, if anything was refused; before, if an option is unusable or the sheet cannot be read.
+    """
+    if split not in get_args(Split):
+        raise UserError(f"--split {split}: use one of {', '.join(get_args(Split))}.")
+    if pixel_size_um is not None and not 0 < pixel_size_um < float("inf"):
+        raise UserError(f"--pixel-size-um {pixel_size_um}: give a length in micrometres above 0.")
+    path = Path(config.acquisitions)
+    rows, unusable = read_rows(path) if path.exists() or not paths else ({}, [])
+    sheet = _Sheet(path, rows, unusable, [Refusal(line.acquisition, line.cells.get("input", ""), line.problem) for line in unusable])
+    candidates, refused = find_candidates([Path(given) for given in paths])
+    if name is not None and len(candidates) + len(refused) != 1:
+        raise UserError(f"--name {name}: it names one acquisition, and {len(candidates)} were given; leave it out, or give one file.")
+    sheet.refusals += refused
+    for candidate in candidates:
+        _add(sheet, candidate, name, specimen, cast(Split, split), pixel_size_um)
+    _refuse_repeated_files(sheet)
+    _refuse_leaks(sheet)
+    remarks = _measure_all(sheet, config.model.scale)
+    write_sheet(path, sheet.rows, sheet.set_aside)
+    write_refusals(path, sheet.refusals)
+    _report(sheet, remarks)
+
+
+def _add(sheet: _Sheet, candidate: Candidate, name: str | None, specimen: str | None, split: Split, pixel_size_um: float | None) -> None:
+    """Add one candidate to the sheet, or complete the row that holds its input already."""
+    wanted = candidate.name if name is None else name
+    owner = sheet.files.get(_identity(candidate.input))
+    if owner is not None:
+        if name is not None and name != owner:
+            problem = f"{candidate.input}: it is registered already, as `{owner}`; leave out --name {name}."
+            sheet.refuse(name, candidate.input, problem)
+        elif _identity(sheet.rows[owner].input) == _identity(candidate.input):
+            _complete(sheet, sheet.rows[owner], candidate, pixel_size_um)
+        return
+    problem = _unusable_name(sheet, candidate, wanted) or _unusable_specimen(candidate, specimen) or _unusable_path(candidate)
+    if problem:
+        sheet.refuse(wanted, candidate.input, problem)
+        return
+    sheet.add(
+        Acquisition(
+            acquisition=wanted,
+            specimen=specimen or wanted,
+            split=split,
+            input=str(candidate.input),
+            target=str(candidate.target or ""),
+            stated_pixel_size_um=_missing_pixel_size(candidate, pixel_size_um),
+        )
+    )
+
+
+def _complete(sheet: _Sheet, row: Acquisition, candidate: Candidate, pixel_size_um: float | None) -> None:
+    """Fill into a row that stood in the sheet what has come since: its target, its pixel size."""
+    stated = row.stated_pixel_size_um or _missing_pixel_size(candidate, pixel_size_um)
+    target = row.target or str(candidate.target or "")
+    sheet.rows[row.acquisition] = row.model_copy(update={"target": target, "stated_pixel_size_um": stated})
+
+
+def _missing_pixel_size(candidate: Candidate, pixel_size_um: float | None) -> float | None:
+    try:
+        return None if pixel_size_um is None or knows_pixel_size(str(candidate.input)) else pixel_size_um
+    except UserError:  # measuring the row says it
+        return None
+
+
+def _unusable_name(sheet: _Sheet, candidate: Candidate, wanted: str) -> str:
+    clean = clean_name(wanted)
+    command = f"cvdm register {shlex.quote(str(candidate.input))} --name"
+    if not is_name(wanted) or wanted.lower() in RESERVED:
+        clean = f"{clean}_1" if clean.lower() in RESERVED else clean
+        return f"{candidate.input}: {wanted!r} is no usable name. {NAME_RULE}: `{command} {clean}`."
+    other = sheet.names.get(wanted.lower())
+    if other in sheet.rows:
+        return f"{candidate.input}: the name {wanted!r} belongs to {sheet.rows[other].input} already: `{command} {wanted}_2`."
+    return ""
+
+
+def _unusable_specimen(candidate: Candidate, specimen: str | None) -> str:
+    if specimen is None or is_name(specimen):
+        return ""
+    return f"{candidate.input}: {specimen!r} is no usable name of a specimen. {NAME_RULE}: `--specimen {clean_name(specimen)}`."
+
+
+def _unusable_path(candidate: Candidate) -> str:
+    for path in filter(None, (candidate.input, candidate.target)):
+        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in str(path)):  # controls, and bytes that are no UTF-8
+            return f"{str(path)!r}: the path holds characters that cannot stand in a table; rename the file."
+    return ""
+
+
+def _identity(path: str | Path) -> Path:
+    return Path(path).resolve()
+
+
+def _refuse_repeated_files(sheet: _Sheet) -> None:
+    first: dict[Path, Acquisition] = {}
+    for row in list(sheet.rows.values()):
+        other = first.setdefault(_identity(row.input), row)
+        if other is not row:
+            problem = f"{row.input}: it is the input of `{other.acquisition}` and of `{row.acquisition}`; remove one row from {sheet.path}."
+        elif row.target and _identity(row.target) == _identity(row.input):
+            problem = f"{row.input}: it is named as input and as target of `{row.acquisition}`; correct the row in {sheet.path}."
+        else:
+            continue
+        sheet.refuse_row(row, row.input, problem)
+
+
+def _refuse_leaks(sheet: _Sheet) -> None:
+    """Refuse rows whose specimen stands in another split further up: a model would be judged on what it was trained on."""
+    first: dict[str, Acquisition] = {}
+    for row in list(sheet.rows.values()):
+        other = first.setdefault(row.specimen.lower(), row)
+        if other.split != row.split and row.acquisition not in sheet.refused:
+            sheet.refuse_row(
+                row,
+                row.input,
+                f"{row.input}: the specimen `{row.specimen}` stands in the split {other.split} (`{other.acquisition}`) and in {row.split} "
+                f"(`{row.acquisition}`); put all of a specimen into one split, or name another --specimen.",
+            )
+
+
+def _measure_all(sheet: _Sheet, scale: int) -> list[str]:
+    remarks: list[str] = []
+    console = Console(stderr=True)
+    waiting = [row for row in sheet.rows.values() if row.acquisition not in sheet.refused]
+    for row in track(waiting, "reading headers", console=console, transient=True, disable=not console.is_terminal):
+        try:
+            sheet.rows[row.acquisition], said = measure(row, scale, _state_in(sheet, row))
+        except UserError as error:
+            sheet.refuse_row(row, row.input, str(error))
+        else:
+            remarks += said
+    return remarks
+
+
+def _state_in(sheet: _Sheet, row: Acquisition) -> Callable[[str], str]:
+    def words(column: str) -> str:
+        if row.acquisition not in sheet.new:
+            return f"state it: put it in micrometres into the column {column} of the row `{row.acquisition}` in {sheet.path}"
+        cells = f"acquisition={row.acquisition} specimen={row.specimen} split={row.split} input={row.input}"
+        if row.target:
+            cells += f" target={row.target}"
+        return f"state it: add the line {cells} {column}=<micrometres> to {sheet.path}"
+
+    return words
+
+
+def _report(sheet: _Sheet, remarks: Sequence[str]) -> None:
+    for remark in remarks:
+        print(f"note: {remark}", file=sys.stderr)
+    for refusal in sheet.refusals:
+        print(f"refused: {refusal.problem}", file=sys.stderr)
+    registered = sum(row.registered for row in sheet.rows.values())
+    if sheet.refusals:
+        count = len(sheet.refusals)
+        raise UserError(
+            f"{sheet.path}: {count} {'acquisition was' if count == 1 else 'acquisitions were'} refused, as told above and in "
+            f"{refusals_file(sheet.path)}; the other {registered} are registered."
+        )
+    print(f"{registered} acquisitions are registered in {sheet.path}.")
