@@ -71,13 +71,13 @@ def ingest(config: Config, acquisition: str) -> None:
         _remove_unfinished(config, acquisition)
         open_files.callback(_remove_unfinished, config, acquisition)
         with _progress() as progress:
-            for image in images:
-                _write(image, config.store, progress)
+            written = [_write(image, config.store, progress) for image in images]
         receipt.read = {str(image.tiff): sha256_file(image.tiff) for image in images}
         for image in images:
             _check_untouched(image)
         for image in images:
             publish(image.partial, image.final)
+        receipt.wrote = {str(image.final): folder_checksums(image.final, files) for image, files in zip(images, written, strict=True)}
         if not row.target:
             shutil.rmtree(paths.target_store(config, acquisition), ignore_errors=True)
         _fill(receipt, config, row, images)
@@ -161,18 +161,20 @@ def _check_untouched(image: _Image) -> None:
         raise UserError(f"{image.tiff}: the file was changed while it was read; wait until the microscope has finished, then run again.")
 
 
-def _write(image: _Image, store: StoreSettings, progress: Progress) -> None:
+def _write(image: _Image, store: StoreSettings, progress: Progress) -> dict[str, list[Any]]:
     header = image.planes.header
     regions = shards(header.shape, store.shard)
     bar = progress.add_task(f"{image.info.attributes['acquisition']}, {image.role}", total=len(regions))
     create_image(image.partial, header.shape, header.dtype, store)
+    written: dict[str, list[Any]] = {}
     for region in regions:
         plane = image.planes.read(region.t, region.c, region.z, region.y, region.x)
-        write_region(image.partial, region, plane)
+        written.update(write_region(image.partial, region, plane))
         progress.advance(bar)
     if header.ome_xml is not None:
         write_ome_xml(image.partial, header.ome_xml)
     write_metadata(image.partial, "", replace(image.info, windows=display_windows(image.partial)))
+    return written
 
 
 def _progress() -> Progress:
@@ -188,7 +190,6 @@ def _remove_unfinished(config: Config, acquisition: str) -> None:
 
 
 def _fill(receipt: Receipt, config: Config, row: Acquisition, images: list[_Image]) -> None:
-    receipt.wrote = {str(image.final): folder_checksums(image.final) for image in images}
     receipt.settings = {"store": config.store.model_dump(mode="json")}
     receipt.details = {
         "row": row.model_dump(mode="json"),

@@ -18,10 +18,14 @@ PARTIAL = ".partial"
 log = logging.getLogger(__name__)
 
 
-def folder_checksums(folder: Path) -> dict[str, dict[str, list[Any]]]:
-    """Return bytes and sha256 of every file of a store, by its path inside the store: what `Receipt.wrote` holds for a store."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {"files": {path.relative_to(folder).as_posix(): [path.stat().st_size, sha256_file(path)] for path in files}}
+def folder_checksums(folder: Path, known: Mapping[str, list[Any]] | None = None) -> dict[str, dict[str, list[Any]]]:
+    """Return bytes and sha256 of every file of a store, by its path inside the store: what `Receipt.wrote` holds for a store.
+
+    `known` has those that were taken while the files were written; they are not read again, and stand for what was meant.
+    """
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    known = known or {}
+    return {"files": {name: known.get(name) or [(folder / name).stat().st_size, sha256_file(folder / name)] for name in names}}
 
 
 def verify(folders: Sequence[Path]) -> list[str]:
