@@ -66,7 +66,8 @@ def fit(problem: Problem) -> TrainingState:
     watch = Watch(problem.state_folder, state, validation, settings.save_every, settings.validate_every, problem.config.model.name)
     trainer = _trainer(settings, problem.state_folder, state.step, watch)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        for harmless in (".*does not have many workers", ".*smaller than the logging interval", ".*treespec"):
+            warnings.filterwarnings("ignore", message=harmless)
         trainer.fit(module)
     return state
 

@@ -174,8 +174,8 @@ def check_contents(config: Config, rows: Iterable[Acquisition]) -> None:
 
 
 def provenance(config: Config, pairs: Sequence[Pair]) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """Return the receipts that were read with their sha256, and one entry an acquisition for the model folder."""
-    receipts = {str(path): sha256_file(path) for path in (paths.ingest_receipt(config, pair.row.acquisition) for pair in pairs)}
+    """Return the receipts that were read with their sha256, and for the model folder what each acquisition is, with its files' sha256."""
+    ingested = [paths.ingest_receipt(config, pair.row.acquisition) for pair in pairs]
     entries = [
         {
             "acquisition": pair.row.acquisition,
@@ -183,11 +183,11 @@ def provenance(config: Config, pairs: Sequence[Pair]) -> tuple[dict[str, str], l
             "split": pair.row.split,
             "shape": list(pair.shape),
             "channels": list(pair.channels),
-            "ingest_sha256": receipts[str(paths.ingest_receipt(config, pair.row.acquisition))],
+            "files": read_json(receipt)["read"],
         }
-        for pair in pairs
+        for pair, receipt in zip(pairs, ingested, strict=True)
     ]
-    return receipts, entries
+    return {str(receipt): sha256_file(receipt) for receipt in ingested}, entries
 
 
 def _digests(read: object) -> list[str]:

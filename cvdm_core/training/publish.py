@@ -39,7 +39,7 @@ def write_folder(problem: Problem, state: TrainingState, data: Sequence[Mapping[
     settings = {"model": config.model.model_dump(mode="json"), "training": config.training.model_dump(mode="json")}
     info = _info(problem, state, data, sum(value.numel() for value in restorer.parameters()))
     save_model(partial, restorer, problem.spec, maps, settings, info)
-    safetensors.torch.save_file(state.average, partial / LAST_WEIGHTS)
+    safetensors.torch.save_file({name: value.cpu().contiguous() for name, value in state.average.items()}, partial / LAST_WEIGHTS)
     write_curves(partial / "curves.csv", state.rows)
     schedule = problem.validation_crops(problem.validation or problem.training).schedule(restorer)
     lines = ["t,gamma_mean,gamma_low,gamma_high", *(",".join(f"{value:.7g}" for value in row) for row in schedule)]

@@ -75,9 +75,7 @@ class Validation:
         scale = pairs[0].scale
         edge = min(max(PICTURE_EDGE // scale * scale, crop), *(length * scale for pair in pairs for length in pair.shape[3:]))
         reader, places = CropReader(pairs, edge, normalisation), CropPlaces(pairs, edge, SEED, "pictures")
-        candidates = [places[number][0] for number in range(PICTURE_CANDIDATES)]
-        contrast = [float(np.std(reader.read([place])[1])) for place in candidates]
-        chosen = [candidates[index] for index in np.argsort(contrast)[::-1][:PICTURES]]
+        chosen = _fullest([places[number][0] for number in range(PICTURE_CANDIDATES)], reader)
         self._picture_condition, self._picture_target = _tensors(reader, chosen)
         self._labels = [f"{pairs[place.pair].row.acquisition}\n{pairs[place.pair].channels[place.c]}" for place in chosen]
         self._pixel_sizes_um = [pairs[place.pair].pixel_size_um for place in chosen]
@@ -138,6 +136,15 @@ class Validation:
             self._sampling.method,
         )
         return restorer.restore(condition, residual)
+
+
+def _fullest(candidates: Sequence[Place], reader: CropReader) -> list[Place]:
+    """Return the places with most contrast in the truth, at most one a plane: an empty picture teaches nobody anything."""
+    by_contrast = sorted(candidates, key=lambda place: -float(np.std(reader.read([place])[1])))
+    best: dict[tuple[int, int, int, int], Place] = {}
+    for place in by_contrast:
+        best.setdefault((place.pair, place.t, place.c, place.z), place)
+    return list(best.values())[:PICTURES]
 
 
 def _tensors(reader: CropReader, places: Sequence[Place]) -> tuple[Tensor, Tensor]:
