@@ -1,0 +1,273 @@
+"""The metrics of one acquisition as tables and as plain words. Reads what `cvdm evaluate` wrote; draws nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from cvdm_core.errors import UserError
+from cvdm_core.quality.table import DEFINITIONS
+
+NO_REASON = "no reason was recorded"
+COLUMNS = ("channel", "image", "metric", "value", "unit", "reference", "reason")
+IMAGES = {
+    "input": ("input", "the acquired input, interpolated (cubic) to the grid of the restored image"),
+    "restored": ("restored", "mean of the posterior samples"),
+    "sample": ("one sample", "one posterior sample"),
+    "richardson_lucy": ("Richardson–Lucy", "classical deconvolution of the input with the theoretical PSF: a reference row"),
+    "constant": ("constant", "an image without any content: what a metric gives for nothing"),
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a metric is, for people. `better` says which way is up; `digits` are the decimals shown."""
+
+    label: str
+    better: Literal["higher", "lower", "one", "none"]
+    digits: int
+    definition: str
+
+
+METRICS = {
+    "psnr_si": Metric(
+        "PSNR, scale-invariant", "higher", 2, "Peak signal-to-noise ratio after the least-squares fit a·image + b to the truth."
+    ),
+    "psnr": Metric("PSNR", "higher", 2, "10·log₁₀(range² / mean squared error); the range is fixed, not guessed from each image."),
+    "ssim": Metric("SSIM", "higher", 3, "Structural similarity (Wang et al. 2004), Gaussian window of σ 1.5 pixels; 1 is identical."),
+    "ms_ssim": Metric("MS-SSIM", "higher", 3, "Structural similarity over five scales (Wang et al. 2003); 1 is identical."),
+    "nrmse": Metric(
+        "NRMSE", "lower", 4, "Root mean squared error after affine fit, over the truth's 0.1–99.9 percentile range (Weigert et al. 2018)."
+    ),
+    "frc_resolution": Metric(
+        "FRC resolution", "lower", 3, "Finest detail shared with the truth: where the Fourier ring correlation falls below 1/7."
+    ),
+    "hf_power_ratio": Metric(
+        "High-frequency power",
+        "one",
+        3,
+        "Power at high spatial frequencies over that of the truth: below 1 is too smooth, above 1 too rough.",
+    ),
+    "rsp": Metric(
+        "RSP",
+        "higher",
+        4,
+        "Agreement with the input: correlation after the result is blurred to the input's resolution (Culley et al. 2018).",
+    ),
+    "rse": Metric("RSE", "lower", 3, "Disagreement with the input: what is left after the result is blurred to the input's resolution."),
+    "coverage": Metric(
+        "Coverage", "none", 3, "Share of pixels whose truth lies in the stored interval; ideally the interval's nominal share."
+    ),
+    "spread_skill": Metric(
+        "Spread / error", "one", 3, "Predicted standard deviation over the error found: 1 is calibrated, below 1 over-confident."
+    ),
+    "spearman_std": Metric("Rank correlation, std", "higher", 3, "Spearman correlation of the standard deviation with the absolute error."),
+    "spearman_input": Metric(
+        "Rank correlation, input", "none", 3, "The same with the input's intensity in place of the standard deviation: the control."
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table, or why there is none (`note` is the number of the footnote)."""
+
+    text: str
+    note: int = 0
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric of one channel over all images."""
+
+    label: str
+    unit: str
+    definition: str
+    direction: str
+    cells: tuple[Cell | None, ...]
+    gain: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """The metrics of one channel. `notes` are the reasons of its empty cells; `missing` are metrics without any value, by reason."""
+
+    channel: str
+    images: tuple[tuple[str, str], ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+    missing: dict[str, tuple[str, ...]]
+
+
+def read_metrics(path: str | Path) -> pd.DataFrame:
+    """Read `metrics.tsv`; a value that is null is NaN.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or is not such a table.
+    """
+    try:
+        frame = pd.read_csv(path, sep="\t", keep_default_na=False, dtype=str)
+    except FileNotFoundError:
+        raise UserError(f"{path}: there are no metrics; run the workflow again.") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
+        raise UserError(f"{path}: the metrics cannot be read as a table; delete the file and run the workflow again.") from None
+    if missing := [name for name in COLUMNS if name not in frame]:
+        raise UserError(f"{path}: the metrics lack the column {missing[0]!r}; delete the file and run the workflow again.")
+    return frame.assign(value=pd.to_numeric(frame["value"], errors="coerce"))
+
+
+def mean_over_channels(frame: pd.DataFrame, metric: str, image: str) -> float:
+    """Return the mean of a metric over the channels that have it; NaN where none has."""
+    values = frame.loc[(frame["metric"] == metric) & (frame["image"] == image), "value"].dropna()
+    return float(values.mean()) if len(values) else math.nan
+
+
+def definitions(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Return (label, plain words, exact definition) of the metrics in a table."""
+    known = [name for name in METRICS if name in set(frame["metric"])]
+    return [(METRICS[name].label, METRICS[name].definition, DEFINITIONS[name][2]) for name in known]
+
+
+def gain(frame: pd.DataFrame, metric: str) -> float:
+    """Return restored minus input of a metric, mean over channels; NaN where one of them is not known."""
+    return mean_over_channels(frame, metric, "restored") - mean_over_channels(frame, metric, "input")
+
+
+def number(value: float, digits: int) -> str:
+    """Return a number for people, with a true minus sign."""
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    text = f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.3g}"
+    return text.replace("-", "−")
+
+
+def signed(value: float, digits: int) -> str:
+    """Return a difference for people, with its sign."""
+    return ("+" if value >= 0 else "") + number(value, digits)
+
+
+def tables(frame: pd.DataFrame) -> list[Table]:
+    """Return one table a channel: a row a metric, a column an image."""
+    return [_table(str(channel), part) for channel, part in frame.groupby("channel", sort=False)]
+
+
+def _table(channel: str, frame: pd.DataFrame) -> Table:
+    order = {name: number for number, name in enumerate([*IMAGES, *METRICS])}
+    missing: dict[str, tuple[str, ...]] = {}
+    for name in sorted(dict.fromkeys(frame["metric"]), key=lambda name: order.get(name, len(order))):
+        part = frame[frame["metric"] == name]
+        if part["value"].isna().all() and part["reason"].nunique() == 1:
+            reason = str(part["reason"].iloc[0]) or NO_REASON
+            missing[reason] = (*missing.get(reason, ()), METRICS[name].label if name in METRICS else str(name))
+            frame = frame[frame["metric"] != name]
+    images, metrics = (sorted(dict.fromkeys(frame[key]), key=lambda name: order.get(name, len(order))) for key in ("image", "metric"))
+    notes: list[str] = []
+    rows = [_row(metric, frame[frame["metric"] == metric], images, notes) for metric in metrics]
+    return Table(channel, tuple(IMAGES.get(name, (name, "")) for name in images), tuple(rows), tuple(notes), missing)
+
+
+def _row(name: str, frame: pd.DataFrame, images: list[str], notes: list[str]) -> Row:
+    metric = METRICS.get(name, Metric(name, "none", 4, ""))
+    first = frame.drop_duplicates("image").set_index("image")
+    values = {str(image): float(value) for image, value in first["value"].items()}
+    best = _best(values, metric.better)
+    cells: list[Cell | None] = []
+    for image in images:
+        if image not in values:
+            cells.append(None)
+        elif math.isnan(values[image]):
+            reason = str(first.loc[image, "reason"]) or NO_REASON
+            if reason not in notes:
+                notes.append(reason)
+            cells.append(Cell("n/a", notes.index(reason) + 1))
+        else:
+            cells.append(Cell(number(values[image], metric.digits), best=image in best))
+    before, after = values.get("input", math.nan), values.get("restored", math.nan)
+    known = metric.better in ("higher", "lower") and math.isfinite(before) and math.isfinite(after)
+    direction = {"higher": "higher is better", "lower": "lower is better", "one": "1 is best", "none": ""}[metric.better]
+    units = [str(unit) for unit in frame["unit"] if unit]
+    difference = signed(after - before, metric.digits) if known else ""
+    return Row(metric.label, units[0] if units else "", metric.definition, direction, tuple(cells), difference)
+
+
+def _best(values: dict[str, float], better: str) -> set[str]:
+    """Return the images with the best value; none where there is nothing to compare."""
+    finite = {image: value for image, value in values.items() if not math.isnan(value)}
+    if better == "none" or len(finite) < 2:
+        return set()
+    distance = {image: abs(value - 1) if better == "one" else value if better == "lower" else -value for image, value in finite.items()}
+    return {image for image, value in distance.items() if value == min(distance.values())}
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """A number at the head of the page, before and after."""
+
+    label: str
+    before: str
+    after: str
+    unit: str
+    hint: str
+
+
+def key_figures(frame: pd.DataFrame, expected: float) -> list[KeyFigure]:
+    """Return the few numbers that a reader should see first (means over channels).
+
+    `expected` is the coverage that a perfect sampler would show; NaN leaves the coverage out.
+    """
+    shown = (("psnr_si", "dB", 1), ("ssim", "", 2), ("frc_resolution", "µm", 2), ("rsp", "", 3))
+    figures = []
+    for name, unit, digits in shown:
+        before, after = (mean_over_channels(frame, name, image) for image in ("input", "restored"))
+        if not math.isnan(after):
+            first = "" if math.isnan(before) else number(before, digits)
+            figures.append(KeyFigure(METRICS[name].label, first, number(after, digits), unit, METRICS[name].definition))
+    coverage = mean_over_channels(frame, "coverage", "restored")
+    if not math.isnan(coverage) and not math.isnan(expected):
+        hint = METRICS["coverage"].definition
+        figures.append(KeyFigure("Coverage", "", f"{100 * coverage:.0f} %", f"of {100 * expected:.0f} % expected", hint))
+    return figures
+
+
+def verdict(frame: pd.DataFrame, estimate: str) -> tuple[str, str]:
+    """Return (tone, sentence) about one acquisition: "good", "flat", "bad" or "unknown", and plain words with numbers.
+
+    `estimate` names what was measured, such as "the mean of 8 samples".
+    """
+    before, after = (mean_over_channels(frame, "psnr_si", image) for image in ("input", "restored"))
+    if math.isnan(before) or math.isnan(after):
+        agreement = mean_over_channels(frame, "rsp", "restored")
+        start = "There is no usable truth for this acquisition, so how accurate the restored pixels are was not measured here."
+        if math.isnan(agreement):
+            return "unknown", start
+        return (
+            "unknown",
+            f"{start} Blurred to the input's resolution, {estimate} agrees with the input to RSP {number(agreement, 3)} (1 is perfect).",
+        )
+    better = after - before
+    numbers = f"scale-invariant PSNR {number(before, 1)} → {number(after, 1)} dB ({signed(better, 1)} dB) for {estimate}"
+    if better >= 0.1:
+        return "good", f"The restored image is closer to the truth than the input is: {numbers}{_also(frame)}."
+    if better > -0.1:
+        return "flat", f"The restored image is no closer to the truth than the input is: {numbers}."
+    return "bad", f"The restored image is further from the truth than the input is, so do not use it: {numbers}."
+
+
+def _also(frame: pd.DataFrame) -> str:
+    before, after = (mean_over_channels(frame, "frc_resolution", image) for image in ("input", "restored"))
+    if math.isnan(before) or math.isnan(after):
+        return ""
+    return f", finest detail shared with the truth {number(before * 1000, 0)} → {number(after * 1000, 0)} nm"
+
+
+def joined(values: Iterable[object]) -> str:
+    """Return values as one line of text."""
+    return ", ".join(str(value) for value in values)
