@@ -183,8 +183,10 @@ def _parse_row(values: dict[str, str], where: str) -> Acquisition:
             raise UserError(
                 f"{where}: the column {column!r} is missing or empty; it holds: {Acquisition.model_fields[column].description}."
             ) from None
-        hint = f" {NAME_RULE}, for example {clean_name(values.get(column, ''))!r}." if "pattern" in first["type"] else ""
-        raise UserError(f"{where}: {column} = {first['input']!r} is not usable: {first['msg']}.{hint}") from None
+        if "pattern" in first["type"]:
+            example = clean_name(values[column])
+            raise UserError(f"{where}: {column} = {first['input']!r} is no usable name. {NAME_RULE}, for example {example!r}.") from None
+        raise UserError(f"{where}: {column} = {first['input']!r} is not usable: {first['msg']}.") from None
 
 
 def write_sheet(path: str | Path, rows: dict[str, Acquisition], set_aside: Sequence[Unusable] = ()) -> None:

@@ -255,6 +255,6 @@ def _report(sheet: _Sheet, remarks: Sequence[str]) -> None:
         count = len(sheet.refusals)
         raise UserError(
             f"{sheet.path}: {count} {'acquisition was' if count == 1 else 'acquisitions were'} refused, as told above and in "
-            f"{refusals_file(sheet.path)}; the other {registered} are registered."
+            f"{refusals_file(sheet.path)}; registered: {registered}."
         )
-    print(f"{registered} acquisitions are registered in {sheet.path}.")
+    print(f"{sheet.path}: registered: {registered}.")

@@ -177,7 +177,7 @@ def _from_tags(page: Any) -> _Found:
     found, unit = _Found(), {2: "in", 3: "cm"}.get(int(page.resolutionunit or 1), "")
     resolution = _resolution(page, "XResolution")
     if not unit or not resolution:
-        found.reason = "the TIFF tags give a resolution without a unit" if resolution else found.reason
+        found.reason = "the TIFF tags give a resolution without a unit" if resolution not in (None, 1) else found.reason
         return found
     y_um, x_um = _from_resolution(page, unit)
     if x_um is not None and y_um is not None and x_um <= LARGEST_TAG_PIXEL_UM and abs(x_um - 1) > 1e-6:

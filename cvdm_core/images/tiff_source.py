@@ -22,6 +22,10 @@ from cvdm_core.errors import UserError
 COPY_AGAIN = "copy it again from the microscope"
 # tifffile logs what it repairs or gives up on; here every such case is checked and becomes a sentence of its own.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+# Bytes of each TIFF type, and the tags without which pixels or axes are lost: ImageDescription, offsets and byte counts of strips and
+# tiles, and the blocks of MetaMorph, LSM, ImageJ and Micro-Manager.
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_NEEDED_TAGS = {270, 273, 279, 324, 325, 33628, 33629, 33630, 33631, 34412, 50838, 50839, 51123}
 
 
 @contextmanager
@@ -81,28 +85,40 @@ def _check_signature(path: Path) -> None:
 
 
 def _count_pages(path: Path, source: tifffile.TiffFile) -> int:
-    """Follow the chain of pages to its end and count them; a chain that leaves the file means that the file is cut off."""
-    order, size = source.byteorder, path.stat().st_size
-    count_code, entry, next_code = ("Q", 20, "Q") if source.is_bigtiff else ("H", 12, "I")
+    """Follow the chain of pages to its end and count them.
+
+    A chain, or the value of a tag, that leaves the file means that the file is cut off; tifffile would go on without it, and a
+    stack whose OME-XML was lost that way would come in with its channels and planes taken for time points.
+    """
+    size = path.stat().st_size
+    order, word, count = (source.byteorder, "Q", "Q") if source.is_bigtiff else (source.byteorder, "I", "H")
+    entry = struct.Struct(f"{order}HH{word}{word}")
     with path.open("rb") as file:
 
-        def number(offset: int, code: str) -> int | None:
+        def numbers(offset: int, codes: str) -> tuple[int, ...]:
             file.seek(offset)
-            data = file.read(struct.calcsize(order + code))
-            return struct.unpack(order + code, data)[0] if len(data) == struct.calcsize(order + code) else None
+            return struct.unpack(order + codes, file.read(struct.calcsize(order + codes)))
 
         seen: set[int] = set()
-        offset = number(8 if source.is_bigtiff else 4, next_code)
-        while offset and offset not in seen:
-            entries = number(offset, count_code) if offset < size else None
-            if entries is None or offset + entries * entry > size:
-                if source.is_lsm or source.is_ndtiff or source.is_ndpi:  # dialects with offsets of their own
-                    return len(source.pages)
-                raise UserError(
-                    f"{path}: the file is cut off: after {len(seen)} pages the next one lies at byte {offset:,} of {size:,}; {COPY_AGAIN}."
-                )
-            seen.add(offset)
-            offset = number(offset + struct.calcsize(order + count_code) + entries * entry, next_code)
+        try:
+            (offset,) = numbers(8 if source.is_bigtiff else 4, word)
+            while offset and offset not in seen:
+                (entries,) = numbers(offset, count)
+                if offset + entries * entry.size > size:
+                    raise struct.error
+                table = file.read(entries * entry.size)
+                for tag, kind, length, value in entry.iter_unpack(table):
+                    end = value + length * _TYPE_BYTES.get(kind, 0)
+                    if tag in _NEEDED_TAGS and end - value > struct.calcsize(order + word) and end > size:
+                        raise UserError(f"{path}: the file is cut off: tag {tag} ends at byte {end:,} of {size:,}; {COPY_AGAIN}.")
+                seen.add(offset)
+                (offset,) = numbers(offset + struct.calcsize(order + count) + len(table), word)
+        except struct.error:
+            if source.is_lsm or source.is_ndtiff or source.is_ndpi:  # dialects with offsets of their own
+                return len(source.pages)
+            raise UserError(
+                f"{path}: the file is cut off: after {len(seen)} pages the next one lies at byte {offset:,} of {size:,}; {COPY_AGAIN}."
+            ) from None
     return len(seen)
 
 
