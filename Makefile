@@ -1,0 +1,76 @@
+# Two commands on a fresh machine with Python 3.11 and make: `make demo` and `make test`. Each makes its own environment in .env.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(firstword $(shell command -v python3.11 || command -v python3))
+# The CPU build where one lies at hand (pip's own configuration is used), else PyPI's. A CUDA build of your choice on a GPU machine:
+#   make env TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cu128"
+TORCH ?= torch==2.13.0
+
+BIN := .env/bin
+STAMP := .env/made-$(shell echo '$(TORCH)' | cksum | cut -d' ' -f1)
+# Not compiled beforehand: Python compiles the few files that are used, and 2 CPU-minutes are saved.
+PIP := $(BIN)/pip --disable-pip-version-check --quiet install --no-compile
+# uv unpacks the lock with a tenth of pip's CPU time, but knows nothing of pip's configuration (mirrors): pip stands in where it fails.
+UV := uv==0.13.9
+
+.PHONY: help env demo test format schemas lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+env: $(STAMP)  ## make the environment .env from requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@echo "making .env with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear .env
+	@echo "installing $(TORCH)"
+	@$(PIP) --constraint requirements.lock $(TORCH)
+	@echo "installing $$(grep -c == requirements.lock) packages of requirements.lock"
+	@$(PIP) $(UV)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --requirement requirements.lock \
+	  || $(PIP) --no-deps --requirement requirements.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP) demo/raw/acquisitions.tsv  ## simulate acquisitions, train, restore, and write the report
+	@$(BIN)/cvdm register
+	@$(BIN)/snakemake --profile profiles/local
+	@echo "The report: $(CURDIR)/results/index.html"
+
+# Written once: new files, though equal, would be read in again. Delete demo/ for fresh ones.
+demo/raw/acquisitions.tsv: | $(STAMP)
+	@$(BIN)/cvdm simulate demo/raw
+	@cp demo/raw/acquisitions.tsv config/acquisitions.tsv
+
+test: $(STAMP)  ## format, lint, types, import rules and all tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/snakefmt --check .
+	$(BIN)/snakemake --lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+
+format: $(STAMP)  ## format Python and Snakemake files
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt .
+
+schemas: $(STAMP)  ## generate workflow/schemas and config/README.md from the pydantic models
+	$(BIN)/python workflow/schemas/generate.py
+
+# Newest versions that pyproject.toml allows. Without torch and what only its CUDA builds bring, because builds differ by machine.
+lock:  ## renew requirements.lock (then `make test`)
+	$(PYTHON) -m venv --clear build/lock
+	build/lock/bin/pip install --quiet $(TORCH)
+	build/lock/bin/pip install --quiet --editable '.[dev]'
+	{ echo "# Exact versions of everything but torch; made by 'make lock'."; \
+	  build/lock/bin/pip freeze --all --exclude-editable --exclude pip --exclude torch \
+	  | grep -viE '^(nvidia|cuda|triton)'; } > requirements.lock
+
+clean:  ## remove the environment and caches (never results, models or demo data)
+	rm -rf .env build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	find cvdm_core tests -name __pycache__ -prune -exec rm -rf {} +
