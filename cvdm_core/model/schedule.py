@@ -22,6 +22,8 @@ from cvdm_core.model.spec import ScheduleSpec
 GAMMA_FLOOR = 1e-9  # a higher floor makes steps of zero length where lambda is large, and multistep solvers divide by them
 BERNSTEIN_DEGREE = 12
 LINEAR_BETA = (0.1, 20.0)  # Ho et al. 2020, beta from 1e-4 to 0.02 over 1000 steps, in continuous time
+LAMBDA_MAX = -math.log(GAMMA_FLOOR)  # keeps gamma above the floor without a clamp, so that its equation holds everywhere
+LAMBDA_START = 3.0  # the network's zero is lambda_min + 0.7
 TIME_HIDDEN = 1024  # hidden units of each published time network
 
 
@@ -156,7 +158,9 @@ class Schedule(nn.Module):
             return torch.full_like(x, self.fixed_lambda)
         with torch.autocast(x.device.type, enabled=False):
             raw: Tensor = self.network(x.to(self.network.first.weight.dtype))
-            return self.lambda_min + F.softplus(raw)
+            if self.kind == "two_network":
+                return F.softplus(raw)
+            return self.lambda_min + (LAMBDA_MAX - self.lambda_min) * torch.sigmoid(raw - LAMBDA_START)
 
     def gamma(self, t: Tensor | float, lam: Tensor) -> Tensor:
         """Return the signal power, (B, 1, H, W), between `GAMMA_FLOOR` and 1."""
