@@ -102,7 +102,7 @@ def make_plan(config: Config, row: Acquisition, model: LoadedModel) -> Plan:
     trained = model.info.get("scale", config.model.scale)
     if trained != config.model.scale:
         raise UserError(
-            f"the model {model.name!r} was trained for scale {trained}, and model.scale is {config.model.scale}; make them agree."
+            f"the model {model.name!r} was trained for scale {trained}, not {config.model.scale}; set model.scale to {trained}."
         )
     for channel in row.channels:
         model.channel(channel)

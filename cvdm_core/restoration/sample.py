@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from cvdm_core import paths
 from cvdm_core.config import Config
+from cvdm_core.errors import UserError
 from cvdm_core.images.omezarr import create_image, write_region
 from cvdm_core.images.tiles import Shard, block_shards
 from cvdm_core.model.folder import LoadedModel, load_model
@@ -88,6 +89,10 @@ def _restore(config: Config, plan: Plan, model: LoadedModel, missing: list[Shard
             files: Files = {}
             ranges = {}
             for quantity, plane in restorer.restore(shard).items():
+                if not np.isfinite(plane).all():
+                    raise UserError(
+                        f"{label}: the model makes values of shard {shard.index} that are no numbers; look at its training curves."
+                    )
                 files |= write_region(plan.partial, shard, plane, path_in_store(quantity), levels=0)
                 ranges[quantity] = (float(plane.min()), float(plane.max()))
             done[shard.index] = record_shard(plan, shard, files, ranges)
