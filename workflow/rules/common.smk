@@ -18,6 +18,7 @@ from cvdm_core.errors import UserError
 from cvdm_core.images.tiles import n_blocks
 from cvdm_core.sheet import read_sheet
 
+
 envvars:
     "PATH",
 

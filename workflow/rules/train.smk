@@ -9,7 +9,7 @@ rule train:
     params:
         config=config_options,
         version=VERSION,
-        settings=settings("model", "training", training={"workers"}),
+        settings=settings("model", "training", training={"workers", "save_every"}),
         pairs=pairs_for_training,
     log:
         "logs/models/{model}/train.log",
