@@ -99,7 +99,9 @@ def test_levels_end_when_the_plane_fits_a_chunk(rows: int, columns: int, chunk_b
 @pytest.mark.parametrize("version", FORMATS)
 @hypothesis_settings(max_examples=15, deadline=None)
 @given(rows=st.integers(1, 150), columns=st.integers(1, 150), shard=st.sampled_from([16, 32, 64]))
-def test_every_file_belongs_to_one_shard(tmp_path_factory: pytest.TempPathFactory, version: str, rows: int, columns: int, shard: int) -> None:
+def test_every_file_belongs_to_one_shard(
+    tmp_path_factory: pytest.TempPathFactory, version: str, rows: int, columns: int, shard: int
+) -> None:
     folder = tmp_path_factory.mktemp("store") / "a"
     store = settings(format=version, shard=shard)
     array = pixels((1, 1, 1, rows, columns))
@@ -182,7 +184,9 @@ def test_what_was_not_written_is_nan_in_floats(tmp_path: Path) -> None:
 
 def test_stored_zeros_are_files(tmp_path: Path) -> None:
     create_image(tmp_path / "a", (1, 1, 1, 32, 32), "uint16", settings())
-    assert set(write_region(tmp_path / "a", shards((1, 1, 1, 32, 32), 32)[0], np.zeros((32, 32), np.uint16))) <= set(digests(tmp_path / "a"))
+    assert set(write_region(tmp_path / "a", shards((1, 1, 1, 32, 32), 32)[0], np.zeros((32, 32), np.uint16))) <= set(
+        digests(tmp_path / "a")
+    )
 
 
 def test_every_changed_byte_of_a_shard_is_noticed_by_a_reader(tmp_path: Path) -> None:
@@ -400,7 +404,9 @@ FAULTS: dict[str, Any] = {
     "empty shard": lambda store: _shard(store, 3).write_bytes(b""),
     "surplus file": lambda store: (store / "1" / "notes.txt").write_text("x"),
     "surplus shard": lambda store: shutil.copy(_shard(store), _shard(store).with_name("77")),
-    "no metadata of a level": lambda store: next(path for path in (store / "2").iterdir() if path.name in ("zarr.json", ".zarray")).unlink(),
+    "no metadata of a level": lambda store: next(
+        path for path in (store / "2").iterdir() if path.name in ("zarr.json", ".zarray")
+    ).unlink(),
     "unit um": lambda store: _edit(store, "", _unit),
     "scale of a level": lambda store: _edit(store, "", _scale(2, 4, 1.5)),
     "scale of a level in z": lambda store: _edit(store, "std", _scale(2, 2, 2)),
