@@ -179,7 +179,8 @@ def _against_truth(
     measured.rows += comparison.structure_rows(channel, data_range)
     measured.rows += _ring_rows(stores, truth, channel, planes, images, measured)
     if all(name in stores.beside for name in UNCERTAIN):
-        quantiles, samples = config.sampling.quantiles, config.sampling.samples
+        facts = stores.beside["std"].array.attrs["cvdm"]
+        quantiles, samples = facts["quantiles"], facts["samples"]
         nominal, expected = quantiles[1] - quantiles[0], expected_coverage(quantiles, samples)
         note = f"nominal {nominal:.2f}, {expected:.2f} expected of {samples} samples"
         rows, measured.calibration = uncertainty_rows(channel, comparison, stores.beside, samples, note)

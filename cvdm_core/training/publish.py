@@ -17,6 +17,7 @@ from cvdm_core.records.receipts import versions
 from cvdm_core.training.card import write_card
 from cvdm_core.training.problem import Problem
 from cvdm_core.training.state import TrainingState, write_curves
+from cvdm_core.training.truth_range import measure_truth_range
 
 LAST_WEIGHTS = "last.safetensors"
 
@@ -61,6 +62,7 @@ def _info(problem: Problem, state: TrainingState, data: Sequence[Mapping[str, An
         "scale": config.model.scale,
         "pixel_size_um": pixel_size_um,
         "input_pixel_size_um": pixel_size_um * config.model.scale,
+        "truth_range": measure_truth_range(problem.training, config.training.crop, config.training.seed),
         "seed": config.training.seed,
         "parameters": parameters,
         "numbers": {

@@ -23,6 +23,7 @@ from cvdm_core.records.receipts import read_json, write_json
 from cvdm_core.sheet import Acquisition, write_sheet
 
 SCALE, PIXEL_UM, CHANNELS, SAMPLES = 2, 0.065, ("actin", "tubulin"), 8
+FACTS = {"samples": SAMPLES, "quantiles": [0.05, 0.95], "std_ddof": 1}  # what stitching records
 
 
 def write_store(folder, array, pixel_um, store, image="", attributes=None):
@@ -49,7 +50,7 @@ class Bench:
         self.lower, self.upper = np.quantile(samples, (0.05, 0.95), axis=0).astype(np.float32)
         blurred = gaussian_filter(structure, (0, 0, 0, 2.2, 2.2)).reshape(*shape[:3], edge, SCALE, edge + 8, SCALE).mean((4, 6))
         self.raw = rng.poisson(0.5 * blurred + 100).astype(np.uint16)
-        sections = {"store": {"chunk": 128, "shard": 256}, "model": {"scale": SCALE}, "sampling": {"samples": SAMPLES}}
+        sections = {"store": {"chunk": 128, "shard": 256}, "model": {"scale": SCALE}}
         places = {name: str(folder / name) for name in ("results", "models")}
         self.config = parse({**places, "acquisitions": str(folder / "acquisitions.tsv"), **sections, **settings}, "test")
         self.row = Acquisition(acquisition="cells", specimen="s", split="test", input="in.tif", target="out.tif")
@@ -64,7 +65,7 @@ class Bench:
     def restore(self, images=("mean", "std", "lower", "upper", "sample_0")):
         for name in images:
             array = getattr(self, name.removesuffix("_0")).astype(np.float32)
-            self.store("restored", array, PIXEL_UM, image="" if name == "mean" else name)
+            self.store("restored", array, PIXEL_UM, image="" if name == "mean" else name, attributes=FACTS)
 
     def evaluate(self, **row):
         write_sheet(self.config.acquisitions, {"cells": self.row.model_copy(update=row)})
@@ -213,7 +214,7 @@ def test_integers_that_stand_for_real_numbers_are_undone(tmp_path, bench):
         array = getattr(packed, name.removesuffix("_0"))
         low, step = float(array.min()), float(np.ptp(array)) / 65535
         stored = np.round((array - low) / step).astype(np.uint16)
-        attributes = {"intensity_map": {"scale": step, "offset": low}}
+        attributes = FACTS | {"intensity_map": {"scale": step, "offset": low}}
         packed.store("restored", stored, PIXEL_UM, image="" if name == "mean" else name, attributes=attributes)
     packed.evaluate()
     for metric in ("psnr", "ssim", "coverage", "spread_skill"):
