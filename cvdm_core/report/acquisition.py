@@ -12,18 +12,19 @@ from urllib.parse import quote
 
 import numpy as np
 import xarray as xr
-import yaml
 from markupsafe import Markup
+from pydantic import ValidationError
 
-from cvdm_core import __version__, paths
-from cvdm_core.config import Config
+from cvdm_core import paths
+from cvdm_core.config import Config, SamplingSettings
 from cvdm_core.errors import UserError
 from cvdm_core.quality.uncertainty import expected_coverage
 from cvdm_core.records.receipts import read_json, sha256_file, stage
 from cvdm_core.report import figures, tables
 from cvdm_core.report.gallery import channel_pictures
 from cvdm_core.report.page import render, write_page
-from cvdm_core.report.planes import Sources, find_sources
+from cvdm_core.report.planes import find_sources
+from cvdm_core.report.provenance import facts, methods
 from cvdm_core.sheet import Acquisition, read_sheet
 
 
@@ -56,6 +57,7 @@ def _content(config: Config, row: Acquisition) -> dict[str, Any]:
     name = row.acquisition
     stitched = read_json(paths.stitch_receipt(config, name))
     evaluated = read_json(paths.evaluate_receipt(config, name))
+    config = _as_restored(config, stitched, paths.stitch_receipt(config, name))
     frame = tables.read_metrics(paths.restored_folder(config, name) / "metrics.tsv")
     sources = find_sources(config, row)
     uncertain = "std" in sources.extra
@@ -78,14 +80,24 @@ def _content(config: Config, row: Acquisition) -> dict[str, Any]:
         "tables": tables.tables(frame),
         "definitions": tables.definitions(frame),
         "image_names": [tables.IMAGES[image] for image in tables.IMAGES if image in set(frame["image"])],
-        "model_plots": _model_plots(paths.model_folder(config)),
+        "model_plots": _read_model_plots(paths.model_folder(config)),
         "seams": _seams(stitched),
         "uncertain": uncertain,
         "expected_coverage": expected,
         "has_truth": sources.truth is not None,
-        "facts": _facts(config, row, sources, stitched, evaluated),
+        "facts": facts(config, row, sources, stitched, evaluated),
+        "methods": methods(config, row, sources, stitched),
         "index": quote(os.path.relpath(paths.index_page(config), paths.restored_folder(config, name)).replace(os.sep, "/")),
     }
+
+
+def _as_restored(config: Config, stitched: Mapping[str, Any], receipt: Path) -> Config:
+    """Return the configuration with the sampling settings that the image was made with, as its receipt tells."""
+    used = stitched.get("settings", {}).get("sampling")
+    try:
+        return config if used is None else config.model_copy(update={"sampling": SamplingSettings.model_validate(used)})
+    except ValidationError:
+        raise UserError(f"{receipt}: its settings are those of another version of cvdm; restore the acquisition again.") from None
 
 
 def _at(values: tuple[float, ...], number: int) -> float | None:
@@ -127,6 +139,13 @@ def _plots(curves: xr.Dataset | None, channel: int) -> list[tuple[str, str, Mark
     return [(title, text, drawing) for title, text, drawing in found if drawing is not None]
 
 
+def _read_model_plots(folder: Path) -> list[tuple[str, str, Markup]]:
+    try:
+        return _model_plots(folder)
+    except (OSError, TypeError, ValueError, csv.Error):
+        raise UserError(f"{folder}: schedule.csv or curves.csv is damaged; restore the model folder, or run `cvdm train` again.") from None
+
+
 def _model_plots(folder: Path) -> list[tuple[str, str, Markup]]:
     """Return (title, explanation, drawing) of the learned schedule and of the training; what is missing is left out."""
     found: list[tuple[str, str, Markup | None]] = []
@@ -139,7 +158,7 @@ def _model_plots(folder: Path) -> list[tuple[str, str, Markup]]:
         text = "Loss on the training crops and, where there is a validation split, on crops that were not trained on."
         found.append(("Training", text, figures.training(_series(curves, ("train/loss", "val/loss")), "loss", logarithmic=True)))
         quality = {name.removeprefix("val/psnr_"): points for name, points in _series(curves, ("val/psnr",)).items()}
-        text = "Scale-invariant PSNR on the validation crops during training."
+        text = "PSNR on the validation crops during training: of the input, of one sample, and of the mean of some samples."
         found.append(("Validation", text, figures.training(quality, "PSNR [dB]", logarithmic=False)))
     return [(title, text, drawing) for title, text, drawing in found if drawing is not None]
 
@@ -167,45 +186,3 @@ def _seams(stitched: Mapping[str, Any]) -> list[dict[str, Any]]:
     measured = stitched.get("details", {}).get("seams", {})
     by_image = {"mean": measured} if "ratio" in measured else measured
     return [{"image": image, **values} for image, values in by_image.items() if isinstance(values, Mapping)]
-
-
-def _facts(
-    config: Config, row: Acquisition, sources: Sources, stitched: Mapping[str, Any], evaluated: Mapping[str, Any]
-) -> list[tuple[str, str]]:
-    """Return the settings and the provenance as (name, value), in reading order."""
-    sizes = " × ".join(f"{size} {axis}" for size, axis in zip(row.shape, "TCZYX", strict=True))
-    source = {"metadata": "from the file's metadata", "stated": "stated by a person in the sample sheet"}.get(row.pixel_size_source, "")
-    pixel = row.pixel_size_um or math.nan
-    sampling = config.sampling
-    facts = [
-        ("Input file", row.input),
-        ("Truth file", row.target or "none"),
-        ("Specimen, split", f"{row.specimen}, {row.split}"),
-        ("Input size and type", f"{sizes}, {row.dtype}"),
-        ("Pixel size of the input", f"{pixel:.4g} µm ({source})"),
-        ("Pixel size of the restored image", f"{pixel / config.model.scale:.4g} µm (scale ×{config.model.scale})"),
-        ("z step", f"{row.z_step_um:.4g} µm" if row.z_step_um else ""),
-        ("Time step", f"{row.time_step_s:.4g} s" if row.time_step_s else ""),
-        ("Objective", f"NA {row.na:g}" if row.na else ""),
-        ("Model", f"{config.model.name} ({config.model.objective}, schedule {config.model.schedule.kind})"),
-        ("Model weights, sha256", _weights(paths.model_folder(config) / "model.yaml")),
-        ("Posterior samples", str(sampling.samples) if "std" in sources.extra else "none (one estimate)"),
-        ("Denoising steps", f"{sampling.steps}, {sampling.method}"),
-        ("Seed of the noise", str(sampling.seed)),
-        ("Interval", f"{sampling.quantiles[0]:g} to {sampling.quantiles[1]:g} quantile of the samples" if "std" in sources.extra else ""),
-        ("Halo, precision", f"{sampling.halo} pixels, {sampling.precision}"),
-        ("Restored, measured", f"{stitched.get('started', '?')}, {evaluated.get('started', '?')}"),
-        ("Machine", str(stitched.get("machine", {}).get("host", "?"))),
-        ("Versions", tables.joined(f"{name} {version}" for name, version in stitched.get("versions", {"cvdm": __version__}).items())),
-        ("Note", row.note),
-    ]
-    return [(name, value) for name, value in facts if value]
-
-
-def _weights(path: Path) -> str:
-    """Return the sha256 of the weights that the model folder names, or say why it is not known."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return str(content["weights_sha256"])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
-        return f"not known ({path.name} is missing or damaged)"

@@ -111,13 +111,12 @@ def window(*planes: Plane, percentiles: tuple[float, float] = (0.2, 99.8)) -> tu
 
 
 def structure(plane: Plane) -> Plane:
-    """Return how much structure there is at each pixel: the gradient's magnitude, capped so that one bright spot is not everything."""
+    """Return how much structure there is at each pixel: the root of the gradient's magnitude, so that one bright spot is not everything."""
     filled = np.nan_to_num(np.asarray(plane, np.float32), nan=float(np.nanmean(plane)) if np.isfinite(plane).any() else 0.0)
     if min(filled.shape) < 2:
         return np.zeros_like(filled)
-    magnitude = np.hypot(*np.gradient(filled))
-    capped: Plane = np.minimum(magnitude, np.percentile(magnitude, 98))
-    return capped
+    weighed: Plane = np.sqrt(np.hypot(*np.gradient(filled)))
+    return weighed
 
 
 def richest_window(plane: Plane, shape: tuple[int, int]) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -266,8 +265,3 @@ def _also(frame: pd.DataFrame) -> str:
     if math.isnan(before) or math.isnan(after):
         return ""
     return f", finest detail shared with the truth {number(before * 1000, 0)} → {number(after * 1000, 0)} nm"
-
-
-def joined(values: Iterable[object]) -> str:
-    """Return values as one line of text."""
-    return ", ".join(str(value) for value in values)

@@ -167,7 +167,9 @@ def write_measurements(config: Config, name: str, channels: Sequence[str], truth
         "mean": {"ratio": 1.004, "p": 0.61, "segments": 96, "reason": None},
         "std": {"ratio": None, "p": None, "segments": 0, "reason": "flat"},
     }
-    (folder / "stitch.json").write_text(json.dumps({**base, "stage": "stitch", "details": {"seams": seams}}))
+    (folder / "stitch.json").write_text(
+        json.dumps({**base, "stage": "stitch", "settings": {"sampling": {"samples": 8, "steps": 5}}, "details": {"seams": seams}})
+    )
     (folder / "evaluate.json").write_text(json.dumps({**base, "stage": "evaluate", "details": {}}))
     paths.ingest_receipt(config, name).write_text(json.dumps({**base, "stage": "ingest"}))
 

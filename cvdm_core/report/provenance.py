@@ -1,0 +1,80 @@
+"""What made the result: settings, versions and sources of one acquisition, as a table and as a paragraph for a paper."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from cvdm_core import __version__, paths
+from cvdm_core.config import Config
+from cvdm_core.report.planes import Sources
+from cvdm_core.sheet import Acquisition
+
+
+def facts(
+    config: Config, row: Acquisition, sources: Sources, stitched: Mapping[str, Any], evaluated: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """Return the settings and the provenance as (name, value), in reading order."""
+    sizes = " × ".join(f"{size} {axis}" for size, axis in zip(row.shape, "TCZYX", strict=True))
+    source = {"metadata": "from the file's metadata", "stated": "stated by a person in the sample sheet"}.get(row.pixel_size_source, "")
+    pixel = row.pixel_size_um or math.nan
+    sampling = config.sampling
+    listed = [
+        ("Input file", row.input),
+        ("Truth file", row.target or "none"),
+        ("Specimen, split", f"{row.specimen}, {row.split}"),
+        ("Input size and type", f"{sizes}, {row.dtype}"),
+        ("Pixel size of the input", f"{pixel:.4g} µm ({source})"),
+        ("Pixel size of the restored image", f"{pixel / config.model.scale:.4g} µm (scale ×{config.model.scale})"),
+        ("z step", f"{row.z_step_um:.4g} µm" if row.z_step_um else ""),
+        ("Time step", f"{row.time_step_s:.4g} s" if row.time_step_s else ""),
+        ("Objective", f"NA {row.na:g}" if row.na else ""),
+        ("Model", f"{config.model.name} ({config.model.objective}, schedule {config.model.schedule.kind})"),
+        ("Model weights, sha256", weights_sha256(config)),
+        ("Posterior samples", str(sampling.samples) if "std" in sources.extra else "none (one estimate)"),
+        ("Denoising steps", f"{sampling.steps}, {sampling.method}"),
+        ("Seed of the noise", str(sampling.seed)),
+        ("Interval", f"{sampling.quantiles[0]:g} to {sampling.quantiles[1]:g} quantile of the samples" if "std" in sources.extra else ""),
+        ("Halo, precision", f"{sampling.halo} pixels, {sampling.precision}"),
+        ("Restored, measured", f"{stitched.get('started', '?')}, {evaluated.get('started', '?')}"),
+        ("Machine", str(stitched.get("machine", {}).get("host", "?"))),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in stitched.get("versions", {"cvdm": __version__}).items())),
+        ("Note", row.note),
+    ]
+    return [(name, value) for name, value in listed if value]
+
+
+def weights_sha256(config: Config) -> str:
+    """Return the sha256 of the weights that the model folder names, or say that it is not known."""
+    path = paths.model_folder(config) / "model.yaml"
+    try:
+        return str(yaml.safe_load(path.read_text(encoding="utf-8"))["weights_sha256"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return f"not known ({path.name} is missing or damaged)"
+
+
+def methods(config: Config, row: Acquisition, sources: Sources, stitched: Mapping[str, Any]) -> str:
+    """Return a paragraph for the methods section of a paper."""
+    used = stitched.get("versions", {})
+    sampling = config.sampling
+    pixel = (row.pixel_size_um or math.nan) * 1000
+    finer = f", restored to {pixel / config.model.scale:.4g} nm" if config.model.scale > 1 else ""
+    what = "a conditional variational diffusion model (CVDM; della Maggiora et al., ICLR 2024, arXiv:2312.02246)"
+    if config.model.objective == "regression":
+        what = "a regression network"
+    drawn = ""
+    if "std" in sources.extra:
+        drawn = (
+            f" For each pixel, {sampling.samples} posterior samples were drawn with {sampling.steps} denoising steps "
+            f"each ({sampling.method} sampler, seed {sampling.seed}); the restored image is their mean, and its uncertainty their "
+            "standard deviation."
+        )
+    return (
+        f"Images (pixel size {pixel:.4g} nm{finer}) were restored with {what}, as implemented in cvdm "
+        f"{used.get('cvdm', __version__)} (PyTorch {used.get('torch', 'of unknown version')}; model {config.model.name}, sha256 of its "
+        f"weights {weights_sha256(config)[:16]})."
+        f"{drawn} Restored pixels are estimates of a model, not measurements."
+    )
