@@ -194,20 +194,24 @@ def write_sheet(path: str | Path, rows: dict[str, Acquisition], set_aside: Seque
 
     Lines in `set_aside` are kept as they were at the end of the file, marked so that `read_sheet` passes over them.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows.values():
-        writer.writerow([_cell(getattr(row, column)) for column in COLUMNS])
+    lines: list[Sequence[str]] = [COLUMNS, *([_cell(getattr(row, column)) for column in COLUMNS] for row in rows.values())]
     for line in set_aside:
         surplus = line.cells.get("")
         cells = [line.cells.get(column, "") for column in COLUMNS[1:]] + (surplus.split("\t") if surplus else [])
-        writer.writerow([SET_ASIDE + line.acquisition, *cells])
+        lines.append([SET_ASIDE + line.acquisition, *cells])
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}")
-    partial.write_text(text.getvalue(), encoding="utf-8")
+    partial.write_bytes("".join(map(_line, lines)).encode("utf-8"))
     partial.replace(target)
+
+
+def _line(cells: Sequence[str]) -> str:
+    text = io.StringIO()
+    # The csv module does not see by itself that a carriage return needs quotes.
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if any("\r" in cell for cell in cells) else csv.QUOTE_MINIMAL
+    csv.writer(text, delimiter="\t", lineterminator="\n", quoting=quoting).writerow(cells)
+    return text.getvalue()
 
 
 def _cell(value: object) -> str:

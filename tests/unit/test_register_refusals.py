@@ -1,0 +1,213 @@
+"""Registration refuses one acquisition with one sentence, and without harm to the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from register_folder import CONFIG, SHEET, refused, rows, tiff
+
+from cvdm_core.acquisitions.refusals import read_refusals
+from cvdm_core.acquisitions.register import register
+from cvdm_core.errors import UserError
+from cvdm_core.sheet import read_sheet
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make_bad(case: str) -> None:
+    tiff("raw/bad_input.tif")
+    whole = Path("raw/bad_input.tif").read_bytes()
+    match case:
+        case "missing":
+            Path("raw/bad_input.tif").unlink()
+        case "empty":
+            Path("raw/bad_input.tif").write_bytes(b"")
+        case "text":
+            Path("raw/bad_input.tif").write_text("hello, world")
+        case "truncated":
+            Path("raw/bad_input.tif").write_bytes(whole[:-700])
+        case "complex" | "complex64" | "float64" | "bool" | "uint64":
+            tifffile.imwrite("raw/bad_input.tif", np.ones((32, 40), case))
+        case "no pixel size":
+            tiff("raw/bad_input.tif", pixel_um=None)
+        case "no z step":
+            tiff("raw/bad_input.tif", 3, 32, 40, axes="ZYX")
+        case "not square":
+            tiff("raw/bad_input.tif", PhysicalSizeX=0.1, PhysicalSizeY=0.2, pixel_um=None)
+        case "other field":
+            tiff("raw/bad_target.tif", 64, 79, pixel_um=0.05)
+        case "other channels":
+            tiff("raw/bad_target.tif", 2, 64, 80, pixel_um=0.05, axes="CYX")
+        case "other pixel size":
+            tiff("raw/bad_target.tif", 64, 80, pixel_um=0.052)
+        case "damaged target":
+            Path("raw/bad_target.tif").write_bytes(whole[:300])
+        case "two images":
+            with tifffile.TiffWriter("raw/bad_input.tif", ome=True) as file:
+                for _ in range(2):
+                    file.write(np.ones((32, 40), "uint16"), metadata={"axes": "YX"})
+
+
+BAD = {
+    "missing": "there is no such file",
+    "empty": "the file is empty",
+    "text": "this is not a TIFF",
+    "truncated": "the file is cut off",
+    "complex64": "its pixels are complex64",
+    "float64": "its pixels are float64",
+    "bool": "its pixels are bool",
+    "uint64": "its pixels are uint64",
+    "no pixel size": "the pixel size is not known (the file holds none)",
+    "no z step": "it has 3 planes, but their distance is not known",
+    "not square": "its pixels are not square (0.2 um by 0.1 um",
+    "other field": "asks for a target of 64 x 80, and it has 64 x 79",
+    "other channels": "it has (times, channels, planes) (1, 2, 1) and the input (1, 1, 1)",
+    "other pixel size": "its pixel size is 0.052 um, and with model.scale 2 the input's 0.1 um asks for 0.05 um",
+    "damaged target": "bad_target.tif: ",
+    "two images": "it holds 2 images",
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("known", [False, True], ids=["new", "in the sheet"])
+def test_bad_input_is_refused_with_one_sentence_and_the_others_go_on(case: str, known: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    tiff("raw/good.tif")
+    if known:
+        tiff("raw/bad_input.tif")
+        register(CONFIG, ["raw"])
+    make_bad(case)
+    (problem,) = refused("raw/good.tif", *([] if known else ["raw/bad_input.tif"]), *map(str, Path("raw").glob("bad_*")))
+    assert BAD[case] in problem and problem.startswith("raw/bad_") and "\n" not in problem
+    assert f"refused: {problem}\n" in capsys.readouterr().err
+    found = read_sheet(SHEET)
+    assert found["good"].registered
+    assert ("bad" in found) == known  # a new file is left out, a row stays
+    assert not known or not found["bad"].registered  # and nothing is planned for it
+
+
+@pytest.mark.parametrize("name", ["../evil", "a b", "it's", 'a"b', "$(touch x)", "<script>alert(1)<", "index.html", "-rf"])
+def test_a_harmful_name_is_refused_with_a_clean_one(name: str) -> None:
+    tiff("good.tif")
+    tiff("x.tif")
+    register(CONFIG, ["good.tif"])
+    (problem,) = refused("x.tif", name=name)
+    assert repr(name) in problem and "--name " in problem
+    assert read_refusals(SHEET)[0].acquisition == name
+    assert list(read_sheet(SHEET)) == ["good"]
+    register(CONFIG, ["x.tif"], name=problem.rsplit("--name ", 1)[1].removesuffix("`."))
+    assert len(read_sheet(SHEET)) == 2
+
+
+def test_a_harmful_file_name_in_a_folder_is_refused_and_the_rest_come_in() -> None:
+    for name in ("good", "$(touch x)", "it's <script>"):
+        tiff(f"raw/{name}.tif")
+    problems = refused("raw")
+    assert len(problems) == 2 and list(read_sheet(SHEET)) == ["good"] and not Path("x").exists()
+
+
+def test_a_harmful_name_in_the_sheet_is_set_aside_and_the_rest_go_on() -> None:
+    tiff("good.tif")
+    rows("../x s predict good.tif", "good g predict good.tif", columns="acquisition specimen split input")
+    (problem,) = refused()
+    assert "line 2: acquisition = '../x' is no usable name" in problem
+    assert read_sheet(SHEET)["good"].registered
+    assert "#refused:../x" in Path(SHEET).read_text()
+    assert len(refused()) == 1  # told again until mended
+
+
+def test_two_files_that_want_one_name_are_refused_whatever_the_case() -> None:
+    tiff("raw/1/a.tif")
+    tiff("raw/2/A.tif")
+    (problem,) = refused("raw")
+    assert problem.startswith("raw/2/A.tif: the name 'A' belongs to raw/1/a.tif already") and "--name A_2`" in problem
+    assert read_sheet(SHEET)["a"].registered
+
+
+def test_a_name_that_stands_twice_in_the_sheet_costs_the_first_nothing() -> None:
+    tiff("a.tif")
+    tiff("b.tif")
+    rows("a s predict a.tif", "a t predict b.tif", columns="acquisition specimen split input")
+    assert "line 3: the name 'a' stands already" in refused()[0]
+    assert read_sheet(SHEET)["a"].input == "a.tif" and read_sheet(SHEET)["a"].registered
+
+
+def test_one_file_is_not_registered_twice() -> None:
+    tiff("a.tif")
+    Path("b.tif").symlink_to("a.tif")
+    rows("a s predict a.tif", "b t predict b.tif", columns="acquisition specimen split input")
+    (problem,) = refused()
+    assert "it is the input of `a` and of `b`" in problem
+    found = read_sheet(SHEET)
+    assert found["a"].registered and not found["b"].registered
+    rows("a s predict a.tif", columns="acquisition specimen split input")
+    assert "it is registered already, as `a`" in refused("b.tif", name="other")[0]
+
+
+def test_a_file_is_not_its_own_target() -> None:
+    tiff("a.tif")
+    rows("a s predict a.tif a.tif")
+    assert "named as input and as target" in refused()[0]
+
+
+def test_the_target_of_a_row_is_not_added_as_an_input() -> None:
+    tiff("raw/noisy.tif")
+    tiff("raw/clean.tif", 64, 80, pixel_um=0.05)
+    rows("a s predict raw/noisy.tif raw/clean.tif")
+    register(CONFIG, ["raw"])
+    assert list(read_sheet(SHEET)) == ["a"]
+
+
+def test_a_specimen_in_two_splits_is_refused() -> None:
+    for name in ("a", "b"):
+        tiff(f"raw/{name}_input.tif")
+        tiff(f"raw/{name}_target.tif", 64, 80, pixel_um=0.05)
+    register(CONFIG, ["raw/a_input.tif", "raw/a_target.tif"], specimen="cell", split="train")
+    (problem,) = refused("raw/b_input.tif", "raw/b_target.tif", specimen="Cell", split="test")
+    assert "the specimen `Cell` stands in the split train (`a`) and in test (`b`)" in problem
+    assert list(read_sheet(SHEET)) == ["a"] and read_sheet(SHEET)["a"].registered
+
+
+def test_a_training_acquisition_needs_a_target() -> None:
+    tiff("a.tif")
+    assert "needs a target" in refused("a.tif", split="train")[0]
+
+
+def test_a_target_alone_and_two_targets_are_refused() -> None:
+    tiff("raw/a_target.tif")
+    assert "no a_input.tif lies beside it" in refused("raw")[0]
+    tiff("raw/a_input.tif")
+    tiff("raw/a_target.ome.tif")
+    assert "2 targets lie beside it" in refused("raw")[0]
+
+
+def test_an_empty_folder_is_told() -> None:
+    Path("raw").mkdir()
+    assert refused("raw") == ["raw: the folder holds no TIFF; name the folder of the microscope's files."]
+
+
+def test_values_for_every_channel_or_none() -> None:
+    tiff("a.tif", 2, 32, 40, axes="CYX")
+    rows("a s predict a.tif 500", columns="acquisition specimen split input emission_nm")
+    assert "emission_nm holds 1 values and the image 2 channels" in refused()[0]
+
+
+def test_unusable_options_change_nothing() -> None:
+    tiff("a.tif")
+    tiff("b.tif")
+    for options, words in [
+        ({"split": "trian"}, "--split trian: use one of train, val, test, predict"),
+        ({"pixel_size_um": float("nan")}, "--pixel-size-um nan"),
+        ({"pixel_size_um": -0.1}, "above 0"),
+        ({"name": "x"}, "it names one acquisition, and 2 were given"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            register(CONFIG, ["a.tif", "b.tif"], **options)
+    assert not Path(SHEET).exists()
+    assert "no usable name of a specimen" in refused("a.tif", specimen="a b")[0]

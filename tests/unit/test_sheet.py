@@ -1,0 +1,156 @@
+"""The sample sheet survives writing and reading, and names every line that it cannot use."""
+
+from __future__ import annotations
+
+import re
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cvdm_core.config import NAME_PATTERN
+from cvdm_core.errors import UserError
+from cvdm_core.sheet import COLUMNS, Acquisition, clean_name, is_name, read_rows, read_sheet, write_sheet
+
+NAMES = st.from_regex(NAME_PATTERN, fullmatch=True, alphabet=st.characters(codec="ascii"))
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+LENGTHS = st.none() | st.floats(1e-6, 1e6)
+CHANNELS = st.lists(st.text(string.ascii_letters + " -µ'\"<>\t\n", min_size=1), max_size=3).map(tuple)
+ROWS = st.builds(
+    Acquisition,
+    acquisition=NAMES,
+    specimen=NAMES,
+    split=st.sampled_from(["train", "val", "test", "predict"]),
+    input=TEXT.filter(bool),
+    target=TEXT,
+    note=TEXT,
+    stated_pixel_size_um=LENGTHS,
+    stated_z_step_um=LENGTHS,
+    stated_channels=CHANNELS,
+    na=LENGTHS,
+    emission_nm=st.lists(st.floats(100, 3000), max_size=3).map(tuple),
+    size_t=st.integers(0, 10**6),
+    size_c=st.integers(0, 10**6),
+    size_z=st.integers(0, 10**6),
+    size_y=st.integers(0, 10**6),
+    size_x=st.integers(0, 10**6),
+    dtype=st.sampled_from(["", "uint16", "float32"]),
+    pixel_size_um=LENGTHS,
+    pixel_size_source=st.sampled_from(["", "metadata", "stated"]),
+    channels=CHANNELS,
+)
+HEADER = "acquisition\tspecimen\tsplit\tinput"
+
+
+def sheet(folder: Path, *lines: str) -> Path:
+    path = folder / "acquisitions.tsv"
+    path.write_text("\n".join([HEADER, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def rounded(row: Acquisition) -> dict[str, object]:
+    values = row.model_dump()
+    values["emission_nm"] = tuple(pytest.approx(value) for value in row.emission_nm)
+    return {key: pytest.approx(value) if isinstance(value, float) else value for key, value in values.items()}
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(rows=st.lists(ROWS, max_size=4, unique_by=lambda row: row.acquisition.lower()))
+def test_what_is_written_is_what_is_read(tmp_path: Path, rows: list[Acquisition]) -> None:
+    write_sheet(tmp_path / "a.tsv", {row.acquisition: row for row in rows})
+    found = read_sheet(tmp_path / "a.tsv")
+    assert list(found) == [row.acquisition for row in rows]
+    for row in rows:
+        assert rounded(row) == found[row.acquisition].model_dump()
+
+
+@settings(max_examples=300)
+@given(text=st.text() | st.sampled_from(["../x", "a b", "$(rm -rf ~)", "<script>", "it's", '"', "", "...", "x" * 99, "a\n"]))
+def test_the_proposed_name_is_always_usable(text: str) -> None:
+    assert is_name(clean_name(text))
+    if is_name(text) and text[-1].isalnum():
+        assert clean_name(text) == text
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "it's", 'a"b', "$(touch x)", "<script>", ".hidden", "-rf", "x" * 65, "ü", "a/b"])
+def test_a_name_that_could_do_harm_is_refused_with_a_proposal(tmp_path: Path, name: str) -> None:
+    quoted = '"' + name.replace('"', '""') + '"'
+    with pytest.raises(UserError, match=r"line 2: acquisition = .* no usable name") as caught:
+        read_sheet(sheet(tmp_path, f"{quoted}\ts\tpredict\tx.tif"))
+    proposed = re.search(r"for example '([^']*)'", str(caught.value))
+    assert proposed and is_name(proposed[1])
+
+
+def test_names_that_differ_in_case_only_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="line 3: the name 'A' stands already"):
+        read_sheet(sheet(tmp_path, "a\ts\tpredict\tx.tif", "A\ts\tpredict\ty.tif"))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("a\ts\tpredikt\tx.tif", "split = 'predikt'"),
+        ("a\ts\tpredict\t", "'input' is missing or empty"),
+        ("a\ts\tpredict\tx.tif\tmore", "more fields"),
+        ("a", "'specimen' is missing"),
+    ],
+)
+def test_a_line_that_is_no_row_is_named(tmp_path: Path, line: str, words: str) -> None:
+    with pytest.raises(UserError, match="line 2") as caught:
+        read_sheet(sheet(tmp_path, line))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "abc"])
+def test_a_length_that_is_none_is_refused(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text(f"{HEADER}\tstated_pixel_size_um\na\ts\tpredict\tx.tif\t{value}\n")
+    with pytest.raises(UserError, match="stated_pixel_size_um"):
+        read_sheet(path)
+
+
+def test_a_file_that_is_no_sheet_gets_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    for content, words in [(b"\xff\xfe", "UTF-8"), (b"acquisition,specimen\n", "not known"), (b"input\tinput\n", "stands twice")]:
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=words):
+            read_sheet(path)
+    with pytest.raises(UserError, match="no sample sheet"):
+        read_sheet(tmp_path / "missing.tsv")
+
+
+def test_what_spreadsheets_do_to_a_sheet_is_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    empty = "\t".join("" for _ in COLUMNS)
+    path.write_bytes(
+        ("\ufeff" + "\t".join(COLUMNS) + "\r\n" + "a\ts\tpredict\tx.tif" + "\t" * (len(COLUMNS) - 4) + f"\r\n{empty}\r\n\r\n").encode()
+    )
+    assert list(read_sheet(path)) == ["a"]
+
+
+def test_lines_set_aside_are_kept_passed_over_and_tried_again(tmp_path: Path) -> None:
+    path = sheet(tmp_path, "a\ts\tpredict\tx.tif", "b c\ts\tpredict\ty.tif\tsurplus")
+    rows, unusable = read_rows(path)
+    assert list(rows) == ["a"] and [line.acquisition for line in unusable] == ["b c"]
+    for _ in range(2):
+        write_sheet(path, rows, unusable)
+        assert list(read_sheet(path)) == ["a"]
+        rows, unusable = read_rows(path)
+        assert list(rows) == ["a"] and unusable[0].cells["input"] == "y.tif" and unusable[0].cells[""] == "surplus"
+    path.write_text(path.read_text().replace("b c", "b_c").replace("\tsurplus", ""))
+    assert list(read_rows(path)[0]) == ["a", "b_c"]
+
+
+def test_a_reader_never_sees_half_a_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = sheet(tmp_path, "a\ts\tpredict\tx.tif")
+    before = path.read_bytes()
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        write_sheet(path, {})
+    assert path.read_bytes() == before

@@ -1,0 +1,102 @@
+"""Pixel sizes, steps, channels and optics come from every dialect, and what cannot be believed does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tifffile
+from tiff_dialects import pixels, write, write_ome
+
+from cvdm_core.images.tiff import read_header
+from cvdm_core.images.tiff_metadata import MICROMETRES
+
+
+@pytest.mark.parametrize("unit", ["nm", "µm", "mm", "cm", "m", "pm", "Å", "in", "pt", "thou", "dm"])
+def test_every_length_unit_of_ome_is_converted(tmp_path: Path, unit: str) -> None:
+    value = 0.123 / MICROMETRES[unit]
+    keys = {f"PhysicalSize{axis}": value for axis in "XYZ"} | {f"PhysicalSize{axis}Unit": unit for axis in "XYZ"}
+    write_ome(tmp_path / "a.ome.tif", **keys)
+    header = read_header(tmp_path / "a.ome.tif")
+    assert header.pixel_size_um == pytest.approx((0.123, 0.123))
+    assert header.z_step_um == pytest.approx(0.123)
+
+
+def test_lengths_agree_with_the_definitions_of_their_units() -> None:
+    assert MICROMETRES["in"] == 25_400 and MICROMETRES["pt"] == pytest.approx(25_400 / 72) and MICROMETRES["Å"] == pytest.approx(1e-4)
+    assert MICROMETRES["thou"] == 25.4 and MICROMETRES["nm"] == 1e-3 and MICROMETRES["mi"] == pytest.approx(1.609344e9)
+
+
+def test_channels_optics_and_times_come_from_ome(tmp_path: Path) -> None:
+    channel = {"Name": ["DAPI", "GFP;x"], "EmissionWavelength": [460.0, 0.525], "EmissionWavelengthUnit": ["nm", "µm"]}
+    metadata = {"axes": "TCYX", "TimeIncrement": 500.0, "TimeIncrementUnit": "ms", "Channel": channel}
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels(2, 2, 8, 8), ome=True, metadata=metadata)
+    text = tifffile.tiffcomment(tmp_path / "a.ome.tif")
+    optics = (
+        '<Instrument ID="Instrument:0"><Objective ID="Objective:0" LensNA="1.4"/><Objective ID="Objective:1" LensNA="0.5"/></Instrument>'
+    )
+    text = text.replace("<Image ", optics + "<Image ", 1).replace("<Pixels", '<ObjectiveSettings ID="Objective:0"/><Pixels', 1)
+    tifffile.tiffcomment(tmp_path / "a.ome.tif", text.encode())
+    header = read_header(tmp_path / "a.ome.tif")
+    assert header.channels == ("DAPI", "GFP,x")  # `;` stands between names in the sheet
+    assert header.emission_nm == pytest.approx((460, 525))
+    assert header.time_step_s == pytest.approx(0.5)
+    assert header.na == 1.4
+
+
+def test_channel_names_are_complete_and_differ(tmp_path: Path) -> None:
+    write_ome(tmp_path / "a.ome.tif", Channel={"Name": ["GFP", "GFP"]})
+    assert read_header(tmp_path / "a.ome.tif").channels == ("GFP", "GFP_1")
+    write_ome(tmp_path / "b.ome.tif")
+    assert read_header(tmp_path / "b.ome.tif").channels == ("channel_0", "channel_1")
+    write(tmp_path / "c.tif", "rgb")
+    assert read_header(tmp_path / "c.tif").channels == ("red", "green", "blue")
+
+
+IMAGEJ = {"imagej": True}
+CALIBRATED: dict[str, tuple[dict[str, Any], tuple[float, float]]] = {
+    "imagej micron": ({**IMAGEJ, "resolution": (10, 5), "metadata": {"unit": "micron"}}, (0.2, 0.1)),
+    "imagej um": ({**IMAGEJ, "resolution": (8, 8), "metadata": {"unit": "um"}}, (0.125, 0.125)),
+    "imagej escaped": ({**IMAGEJ, "resolution": (8, 8), "metadata": {"unit": "\\u00B5m"}}, (0.125, 0.125)),
+    "imagej nm": ({**IMAGEJ, "resolution": (0.01, 0.01), "metadata": {"unit": "nm"}}, (0.1, 0.1)),
+    "tags, cm": ({"resolution": (1e5, 1e5), "resolutionunit": "CENTIMETER"}, (0.1, 0.1)),
+    "tags, inch": ({"resolution": (254_000, 254_000), "resolutionunit": "INCH"}, (0.1, 0.1)),
+}
+
+
+@pytest.mark.parametrize("case", CALIBRATED)
+def test_a_real_pixel_size_is_found(tmp_path: Path, case: str) -> None:
+    options, expected = CALIBRATED[case]
+    tifffile.imwrite(tmp_path / "a.tif", pixels(8, 8), **options)
+    header = read_header(tmp_path / "a.tif")
+    assert header.pixel_size_um == pytest.approx(expected, rel=1e-5) and header.pixel_size_reason == ""
+
+
+IMPLAUSIBLE: dict[str, dict[str, Any]] = {
+    "none": {},
+    "72 dpi": {"resolution": (72, 72), "resolutionunit": "INCH"},
+    "96 dpi": {"resolution": (96, 96), "resolutionunit": "INCH"},
+    "300 dpi in cm": {"resolution": (118.11, 118.11), "resolutionunit": "CENTIMETER"},
+    "2400 dpi": {"resolution": (2400, 2400), "resolutionunit": "INCH"},
+    "1 um, a default": {"resolution": (10_000, 10_000), "resolutionunit": "CENTIMETER"},
+    "no unit": {"resolution": (10, 10), "resolutionunit": "NONE"},
+    "imagej, no unit": {**IMAGEJ, "resolution": (10, 10)},
+    "imagej, pixels": {**IMAGEJ, "resolution": (10, 10), "metadata": {"unit": "pixel"}},
+    "imagej, unit without resolution": {**IMAGEJ, "metadata": {"unit": "um"}},
+    "imagej, 300 dpi": {**IMAGEJ, "resolution": (300, 300), "metadata": {"unit": "inch"}},
+    "imagej, 1.5 mm": {**IMAGEJ, "resolution": (2 / 3, 2 / 3), "metadata": {"unit": "mm"}},
+    "ome, none": {"ome": True},
+    "ome, 1 without unit": {"ome": True, "metadata": {"PhysicalSizeX": 1.0, "PhysicalSizeY": 1.0}},
+    "ome, 0": {"ome": True, "metadata": {"PhysicalSizeX": 0.0, "PhysicalSizeY": 0.0, "PhysicalSizeXUnit": "µm"}},
+    "ome, only x": {"ome": True, "metadata": {"PhysicalSizeX": 0.1}},
+    "ome, pixels": {"ome": True, "metadata": {f"PhysicalSize{axis}{end}": v for axis in "XY" for end, v in (("", 0.1), ("Unit", "pixel"))}},
+}
+
+
+@pytest.mark.parametrize("case", IMPLAUSIBLE)
+def test_an_implausible_pixel_size_is_none_with_a_reason(tmp_path: Path, case: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", pixels(8, 8), **IMPLAUSIBLE[case])
+    header = read_header(tmp_path / "a.tif")
+    assert header.pixel_size_um is None
+    assert header.pixel_size_reason
