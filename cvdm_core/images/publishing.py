@@ -6,7 +6,6 @@ zero and misspelt units; those are checked here.
 
 from __future__ import annotations
 
-import os
 import shutil
 from itertools import product
 from pathlib import Path
@@ -36,23 +35,12 @@ def publish(partial: Path, final: Path) -> None:
     for path in partial.rglob(f"*{PARTIAL}"):
         path.unlink()  # what a killed writer left behind; its file was written again by the next one
     validate(partial)
-    for folder, _, _ in os.walk(partial, topdown=False):
-        _sync(Path(folder))
     old = final.with_name(f".{final.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         final.replace(old)
     partial.replace(final)
-    _sync(final.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def validate(store: Path) -> None:

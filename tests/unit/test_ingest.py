@@ -1,0 +1,218 @@
+"""Ingest: the pixels of the TIFF, bit for bit, with what is known about them; or one sentence and nothing changed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from store_tree import config_of, digests, pixels, row_of, write_ome_tiff
+
+from cvdm_core import paths
+from cvdm_core.acquisitions.ingest import ingest
+from cvdm_core.errors import UserError
+from cvdm_core.images import open_image
+from cvdm_core.images.tiff import TiffPlanes
+from cvdm_core.records.receipts import read_json, sha256_file
+from cvdm_core.records.verify import verify
+from cvdm_core.sheet import write_sheet
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "options"),
+    [
+        ((1, 1, 1, 100, 70), "uint16", {}),
+        ((2, 3, 4, 33, 65), "uint16", {}),
+        ((1, 2, 1, 101, 67), "uint8", {"compression": "zlib"}),
+        ((3, 1, 1, 64, 64), "float32", {}),
+        ((1, 1, 3, 95, 96), "int16", {}),
+        ((1, 1, 1, 150, 130), "uint16", {"tile": (64, 64), "compression": "lzw"}),
+        ((1, 2, 1, 31, 17), "uint16", {"bigtiff": True, "byteorder": ">"}),
+    ],
+)
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_a_tiff_comes_back_bit_for_bit_with_its_metadata(
+    tmp_path: Path, version: str, shape: tuple[int, ...], dtype: str, options: dict[str, Any]
+) -> None:
+    array = pixels(shape, dtype)
+    tiff = write_ome_tiff(tmp_path / "cells.ome.tif", array, 0.13, **options)
+    config = config_of(tmp_path, row_of("cells", tiff), format=version)
+    ingest(config, "cells")
+    image = open_image(paths.raw_store(config, "cells"))
+    assert image.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(image.values, array)
+    assert image.attrs["pixel_size_um"] == (0.13, 0.13)
+    assert image.attrs.get("z_step_um") == (0.3 if shape[2] > 1 else None)
+    assert image.attrs.get("time_step_s") == (2.5 if shape[0] > 1 else None)
+    assert [str(name) for name in image.c.values] == [f"channel {number}" for number in range(shape[1])]
+    assert image.attrs["cvdm"] | {
+        "acquisition": "cells", "role": "input", "source": "cells.ome.tif", "pixel_size_source": "metadata",
+    } == image.attrs["cvdm"]  # fmt: skip
+    xml = (paths.raw_store(config, "cells") / "OME" / "METADATA.ome.xml").read_text(encoding="utf-8")
+    assert xml == tifffile.TiffFile(tiff).ome_metadata
+    assert verify([tmp_path / "results"]) == []
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_a_target_has_the_finer_pixel_size_and_lies_over_its_input(tmp_path: Path, scale: int) -> None:
+    small, large = pixels((1, 1, 1, 50, 41)), pixels((1, 1, 1, 50 * scale, 41 * scale), seed=1)
+    tiff, target = write_ome_tiff(tmp_path / "a.tif", small, 0.12), write_ome_tiff(tmp_path / "b.tif", large, 0.12 / scale)
+    config = config_of(tmp_path, row_of("cells", tiff, target))
+    ingest(config, "cells")
+    raw, truth = open_image(paths.raw_store(config, "cells")), open_image(paths.target_store(config, "cells"))
+    np.testing.assert_array_equal(truth.values, large)
+    assert truth.attrs["pixel_size_um"] == pytest.approx((0.12 / scale,) * 2)
+    np.testing.assert_allclose(truth.y.values.reshape(-1, scale).mean(1), raw.y, atol=1e-12)
+    assert truth.attrs["cvdm"]["role"] == "target"
+    receipt = read_json(paths.ingest_receipt(config, "cells"))
+    assert receipt["read"] == {str(tiff): sha256_file(tiff), str(target): sha256_file(target)}
+    assert set(receipt["wrote"]) == {str(paths.raw_store(config, "cells")), str(paths.target_store(config, "cells"))}
+
+
+def test_imagej_stacks_are_read_too(tmp_path: Path) -> None:
+    array = pixels((2, 3, 2, 40, 50))
+    tifffile.imwrite(
+        tmp_path / "a.tif", array.transpose(0, 2, 1, 3, 4), imagej=True, resolution=(10, 10),
+        metadata={"axes": "TZCYX", "unit": "um", "spacing": 0.5, "finterval": 3.0},
+    )  # fmt: skip
+    config = config_of(tmp_path, row_of("cells", tmp_path / "a.tif"))
+    ingest(config, "cells")
+    image = open_image(paths.raw_store(config, "cells"))
+    np.testing.assert_array_equal(image.values, array)
+    assert image.attrs["pixel_size_um"] == pytest.approx((0.1, 0.1))
+
+
+def test_pages_without_a_name_are_what_the_sheet_says(tmp_path: Path) -> None:
+    array = pixels((1, 1, 5, 40, 50))
+    tifffile.imwrite(tmp_path / "a.tif", array[0, 0], photometric="minisblack", metadata=None)
+    row = row_of("cells", tmp_path / "a.tif").model_copy(
+        update={"size_t": 1, "size_z": 5, "pixel_size_um": 0.2, "pixel_size_source": "stated"}
+    )
+    config = config_of(tmp_path, row)
+    ingest(config, "cells")
+    np.testing.assert_array_equal(open_image(paths.raw_store(config, "cells")).values, array)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Any:
+    """An ingested acquisition with a target, and its configuration."""
+    tiff = write_ome_tiff(tmp_path / "a.tif", pixels((1, 2, 1, 70, 70)), 0.12)
+    target = write_ome_tiff(tmp_path / "b.tif", pixels((1, 2, 1, 140, 140)), 0.06)
+    config = config_of(tmp_path, row_of("cells", tiff, target))
+    ingest(config, "cells")
+    return tmp_path, config, digests(tmp_path / "results" / "cells" / "raw.ome.zarr")
+
+
+def test_ingesting_again_gives_the_same_bytes(world: Any) -> None:
+    folder, config, before = world
+    ingest(config, "cells")
+    assert digests(folder / "results" / "cells" / "raw.ome.zarr") == before
+    assert sorted(path.name for path in (folder / "results" / "cells").iterdir()) == ["ingest.json", "raw.ome.zarr", "target.ome.zarr"]
+
+
+def test_a_target_that_left_the_sheet_leaves_the_results(world: Any) -> None:
+    folder, config, _ = world
+    write_sheet(config.acquisitions, {"cells": row_of("cells", folder / "a.tif")})
+    ingest(config, "cells")
+    assert not paths.target_store(config, "cells").exists()
+    assert verify([folder / "results"]) == []
+
+
+def _truncate(path: Path, part: float) -> None:
+    os.truncate(path, int(path.stat().st_size * part))
+
+
+CHANGES: dict[str, tuple[Any, str]] = {
+    "other shape": (lambda folder: write_ome_tiff(folder / "a.tif", pixels((1, 2, 1, 70, 71)), 0.12), "changed since registration"),
+    "other type": (lambda folder: write_ome_tiff(folder / "a.tif", pixels((1, 2, 1, 70, 70), "uint8"), 0.12), "data type is uint8"),
+    "other pixel size": (lambda folder: write_ome_tiff(folder / "a.tif", pixels((1, 2, 1, 70, 70)), 0.13), "pixel size is 0.13"),
+    "target of another size": (lambda folder: write_ome_tiff(folder / "b.tif", pixels((1, 2, 1, 140, 141)), 0.06), "no whole multiple"),
+    "target smaller than the input": (
+        lambda folder: write_ome_tiff(folder / "b.tif", pixels((1, 2, 1, 35, 35)), 0.06),
+        "no whole multiple",
+    ),
+    "target with other channels": (lambda folder: write_ome_tiff(folder / "b.tif", pixels((1, 1, 1, 140, 140)), 0.06), "no whole multiple"),
+    "missing": (lambda folder: (folder / "a.tif").unlink(), "a.tif"),
+    "missing target": (lambda folder: (folder / "b.tif").unlink(), "b.tif"),
+    "empty": (lambda folder: (folder / "a.tif").write_bytes(b""), "a.tif"),
+    "text": (lambda folder: (folder / "a.tif").write_text("not a TIFF"), "a.tif"),
+    "cut in half": (lambda folder: _truncate(folder / "a.tif", 0.5), "a.tif"),
+    "cut near the end": (lambda folder: _truncate(folder / "b.tif", 0.98), "b.tif"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_or_damaged_tiff_changes_no_store(world: Any, change: str) -> None:
+    folder, config, before = world
+    alter, words = CHANGES[change]
+    alter(folder)
+    receipt = paths.ingest_receipt(config, "cells").read_bytes()
+    with pytest.raises(UserError, match=words) as caught:
+        ingest(config, "cells")
+    assert "\n" not in str(caught.value)
+    assert digests(folder / "results" / "cells" / "raw.ome.zarr") == before
+    assert paths.ingest_receipt(config, "cells").read_bytes() == receipt
+    assert sorted(path.name for path in (folder / "results" / "cells").iterdir()) == ["ingest.json", "raw.ome.zarr", "target.ome.zarr"]
+    note = read_json(folder / "results" / ".failures" / "ingest.cells.json")
+    assert note["class"] == "damaged input or configuration"
+
+
+def test_a_tiff_that_breaks_off_inside_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiff = write_ome_tiff(tmp_path / "a.tif", pixels((1, 1, 1, 70, 70)))
+    config = config_of(tmp_path, row_of("cells", tiff))
+    read = TiffPlanes.read
+
+    def fail_late(self: TiffPlanes, t: int, c: int, z: int, y: slice, x: slice) -> Any:
+        if y.start == 32:
+            raise UserError("a.tif: cut off")
+        return read(self, t, c, z, y, x)
+
+    monkeypatch.setattr(TiffPlanes, "read", fail_late)
+    with pytest.raises(UserError, match="cut off"):
+        ingest(config, "cells")
+    assert not list((tmp_path / "results" / "cells").iterdir())
+
+
+def test_a_tiff_that_changes_meanwhile_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiff = write_ome_tiff(tmp_path / "a.tif", pixels((1, 1, 1, 70, 70)))
+    config = config_of(tmp_path, row_of("cells", tiff))
+    read = TiffPlanes.read
+
+    def touch(self: TiffPlanes, t: int, c: int, z: int, y: slice, x: slice) -> Any:
+        os.utime(tiff)
+        return read(self, t, c, z, y, x)
+
+    monkeypatch.setattr(TiffPlanes, "read", touch)
+    with pytest.raises(UserError, match="changed while it was read"):
+        ingest(config, "cells")
+    assert not paths.raw_store(config, "cells").exists()
+
+
+def test_unknown_and_unmeasured_rows_are_named(tmp_path: Path) -> None:
+    tiff = write_ome_tiff(tmp_path / "a.tif", pixels((1, 1, 1, 40, 40)))
+    config = config_of(tmp_path, row_of("cells", tiff).model_copy(update={"pixel_size_um": None}))
+    with pytest.raises(UserError, match="'others'"):
+        ingest(config, "others")
+    with pytest.raises(UserError, match="not been measured"):
+        ingest(config, "cells")
+
+
+def test_memory_follows_the_shard_and_not_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No read is larger than a shard, and each shard is read once."""
+    tiff = write_ome_tiff(tmp_path / "a.tif", pixels((1, 1, 2, 300, 200)))
+    config = config_of(tmp_path, row_of("cells", tiff))
+    read, seen = TiffPlanes.read, []
+
+    def watch(self: TiffPlanes, t: int, c: int, z: int, y: slice, x: slice) -> Any:
+        seen.append((t, c, z, y.start, x.start))
+        assert y.stop - y.start <= 32
+        assert x.stop - x.start <= 32
+        return read(self, t, c, z, y, x)
+
+    monkeypatch.setattr(TiffPlanes, "read", watch)
+    ingest(config, "cells")
+    inner = [place for place in seen if place[3] % 32 == 0 and place[4] % 32 == 0]
+    assert len(set(inner)) == len(inner) == 2 * 10 * 7
