@@ -84,7 +84,7 @@ def richardson_lucy(image: Image, psf: Image, iterations: int, background: float
     """Richardson-Lucy deconvolution (Richardson 1972, Lucy 1974) with a known background.
 
     The model is image ≈ psf * estimate + background, and each iteration multiplies the estimate by
-    psf^T * (image / (psf * estimate + background)). The border is continued by reflection.
+    psf^T * (image / (psf * estimate + background)). The border is continued by reflection as far as the psf reaches.
 
     Parameters
     ----------
@@ -103,9 +103,9 @@ def richardson_lucy(image: Image, psf: Image, iterations: int, background: float
     -------
     The estimate, (Y, X), float32, in camera units above the background.
     """
-    reach = max(psf.shape)
+    reach = max(psf.shape) // 2
     data = np.pad(np.maximum(image, 0).astype(np.float32), reach, mode="symmetric" if min(image.shape) >= reach else "edge")
-    shape = tuple(fft.next_fast_len(size + edge - 1, real=True) for size, edge in zip(data.shape, psf.shape, strict=True))
+    shape = tuple(fft.next_fast_len(size, real=True) for size in data.shape)
     forward = fft.rfft2(_centred(psf, shape))
     floor = np.float32(max(background, 1e-6 * start))
     padded = np.pad(data, [(0, long - size) for long, size in zip(shape, data.shape, strict=True)], mode="edge")
