@@ -122,7 +122,7 @@ def test_training_lowers_the_loss() -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
 
 
