@@ -45,8 +45,8 @@ ingest(parse(json.loads(sys.argv[2]), "the test"), "cells")
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("world")
-    tiff = write_ome_tiff(folder / "a.tif", pixels((1, 1, 1, 70, 70)), 0.12)
-    target = write_ome_tiff(folder / "b.tif", pixels((1, 1, 1, 140, 140)), 0.06)
+    tiff = write_ome_tiff(folder / "a.tif", pixels((1, 1, 1, 40, 40)), 0.12)
+    target = write_ome_tiff(folder / "b.tif", pixels((1, 1, 1, 80, 80)), 0.06)
     config = config_of(folder, row_of("cells", tiff, target))
     ingest(config, "cells")
     return config, _stores(folder / "results")
@@ -61,8 +61,8 @@ def _killed(config: Config, point: str) -> int:
     return subprocess.run(arguments, capture_output=True, text=True, check=False).returncode
 
 
-FIRST = ["0", "20", "100", "raw.ome.zarr", "target.ome.zarr", "ingest.json"]
-AGAIN = ["20", ".raw.ome.zarr.old", "raw.ome.zarr", "target.ome.zarr", "ingest.json"]
+FIRST = ["0", "10", "30", "raw.ome.zarr", "target.ome.zarr", "ingest.json"]
+AGAIN = ["10", ".raw.ome.zarr.old", "raw.ome.zarr", "target.ome.zarr", "ingest.json"]
 
 
 @pytest.mark.parametrize(("point", "again"), [*((point, False) for point in FIRST), *((point, True) for point in AGAIN)])

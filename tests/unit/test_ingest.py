@@ -99,8 +99,8 @@ def test_pages_without_a_name_are_what_the_sheet_says(tmp_path: Path) -> None:
 @pytest.fixture
 def world(tmp_path: Path) -> Any:
     """An ingested acquisition with a target, and its configuration."""
-    tiff = write_ome_tiff(tmp_path / "a.tif", pixels((1, 2, 1, 70, 70)), 0.12)
-    target = write_ome_tiff(tmp_path / "b.tif", pixels((1, 2, 1, 140, 140)), 0.06)
+    tiff = write_ome_tiff(tmp_path / "a.tif", pixels((1, 2, 1, 40, 40)), 0.12)
+    target = write_ome_tiff(tmp_path / "b.tif", pixels((1, 2, 1, 80, 80)), 0.06)
     config = config_of(tmp_path, row_of("cells", tiff, target))
     ingest(config, "cells")
     return tmp_path, config, digests(tmp_path / "results" / "cells" / "raw.ome.zarr")
@@ -126,15 +126,15 @@ def _truncate(path: Path, part: float) -> None:
 
 
 CHANGES: dict[str, tuple[Any, str]] = {
-    "other shape": (lambda folder: write_ome_tiff(folder / "a.tif", pixels((1, 2, 1, 70, 71)), 0.12), "changed since registration"),
-    "other type": (lambda folder: write_ome_tiff(folder / "a.tif", pixels((1, 2, 1, 70, 70), "uint8"), 0.12), "data type is uint8"),
-    "other pixel size": (lambda folder: write_ome_tiff(folder / "a.tif", pixels((1, 2, 1, 70, 70)), 0.13), "pixel size is 0.13"),
-    "target of another size": (lambda folder: write_ome_tiff(folder / "b.tif", pixels((1, 2, 1, 140, 141)), 0.06), "no whole multiple"),
+    "other shape": (lambda folder: write_ome_tiff(folder / "a.tif", pixels((1, 2, 1, 40, 41)), 0.12), "changed since registration"),
+    "other type": (lambda folder: write_ome_tiff(folder / "a.tif", pixels((1, 2, 1, 40, 40), "uint8"), 0.12), "data type is uint8"),
+    "other pixel size": (lambda folder: write_ome_tiff(folder / "a.tif", pixels((1, 2, 1, 40, 40)), 0.13), "pixel size is 0.13"),
+    "target of another size": (lambda folder: write_ome_tiff(folder / "b.tif", pixels((1, 2, 1, 80, 81)), 0.06), "no whole multiple"),
     "target smaller than the input": (
-        lambda folder: write_ome_tiff(folder / "b.tif", pixels((1, 2, 1, 35, 35)), 0.06),
+        lambda folder: write_ome_tiff(folder / "b.tif", pixels((1, 2, 1, 20, 20)), 0.06),
         "no whole multiple",
     ),
-    "target with other channels": (lambda folder: write_ome_tiff(folder / "b.tif", pixels((1, 1, 1, 140, 140)), 0.06), "no whole multiple"),
+    "target with other channels": (lambda folder: write_ome_tiff(folder / "b.tif", pixels((1, 1, 1, 80, 80)), 0.06), "no whole multiple"),
     "missing": (lambda folder: (folder / "a.tif").unlink(), "a.tif"),
     "missing target": (lambda folder: (folder / "b.tif").unlink(), "b.tif"),
     "empty": (lambda folder: (folder / "a.tif").write_bytes(b""), "a.tif"),
