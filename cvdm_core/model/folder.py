@@ -130,7 +130,7 @@ def load_model(folder: str | Path) -> LoadedModel:
         spec = ModelSpec.from_dict(description["spec"])
         restorer = build_model(spec, seed=0)
         restorer.load_state_dict(safetensors.torch.load(data))
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{folder}: spec and weights do not fit this version of cvdm ({reason}); run `cvdm train` again.") from None
     restorer.eval().requires_grad_(False)
@@ -153,6 +153,8 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: this is format {content['format']!r} and this version of cvdm reads {FORMAT}; train anew or change version."
         )
+    if not isinstance(content["normalisation"], dict):
+        raise UserError(f"{path}: the entry 'normalisation' is damaged; run `cvdm train` again.")
     for name, maps in content["normalisation"].items():
         _check_maps(path, name, maps)
     return dict(content)

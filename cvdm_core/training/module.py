@@ -43,7 +43,8 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]  # Lightning is 
         self.restorer = restorer
         self.settings = settings
         self.step = state.step
-        self.average: Tensors = state.average or {name: value.clone() for name, value in restorer.state_dict().items()}
+        weights = restorer.state_dict()
+        self.average: Tensors = {name: _laid_out_like(value, state.average.get(name, value)) for name, value in weights.items()}
         self.losses: Tensors = state.running
         self._moments = state.moments
         self._places = places
@@ -65,9 +66,11 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]  # Lightning is 
         optimiser = torch.optim.Adam(self.restorer.parameters(), lr=self.settings.learning_rate, betas=BETAS)
         if self._moments:
             content = optimiser.state_dict()
+            parameters = list(self.restorer.parameters())
             for key, value in self._moments.items():
                 number, name = key.split(".", 1)
-                content["state"].setdefault(int(number), {})[name] = value
+                moment = _laid_out_like(parameters[int(number)], value) if value.ndim else value
+                content["state"].setdefault(int(number), {})[name] = moment
             optimiser.load_state_dict(content)
         return optimiser
 
@@ -105,6 +108,14 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]  # Lightning is 
         """Return Adam's state as flat tensors, see `TrainingState.moments`."""
         stored: dict[int, dict[str, torch.Tensor]] = self.trainer.optimizers[0].state_dict()["state"]
         return {f"{number}.{name}": value for number, values in stored.items() for name, value in values.items()}
+
+
+def _laid_out_like(weight: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Return a copy of the value with its channels in memory as the weight has them.
+
+    A file does not keep that order, and arithmetic that mixes two orders is slower and need not round alike.
+    """
+    return torch.empty_like(weight, requires_grad=False).copy_(value)
 
 
 def learning_rate(settings: TrainingSettings, step: int) -> float:

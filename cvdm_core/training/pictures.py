@@ -47,7 +47,7 @@ def draw_validation(path: Path, samples: Samples, title: str) -> None:
             axes.imshow(images[row], cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="nearest", extent=place)
             if row == 0:
                 axes.text(left + edge / 2, top - 0.03 * edge, name, fontsize=9, ha="center")
-        axes.text(0.03 * edge, top + 0.03 * edge, samples.labels[row], color="white", fontsize=7, va="top")
+        axes.text(0.03 * edge, top + 0.03 * edge, samples.labels[row], color="white", fontsize=7, va="top", parse_math=False)
         length_um = bar_length(edge * samples.pixel_sizes_um[row])
         length = length_um / samples.pixel_sizes_um[row]
         axes.add_patch(Rectangle((0.95 * edge - length, top + 0.93 * edge), length, 0.02 * edge, color="white"))

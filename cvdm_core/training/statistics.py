@@ -69,7 +69,8 @@ def _measure_channel(pairs: Sequence[Pair], crop: int, seed: int, channel: str) 
         place, _ = places[number]
         inputs[number] = pairs[place.pair].read_input(place, edge, edge)[inner, inner]
         targets[number] = pairs[place.pair].read_target(place, edge, edge)
-    offset, spread = _trimmed(inputs)
+    inputs, targets = _trimmed(inputs), _trimmed(targets)
+    offset, spread = float(inputs.mean(dtype=np.float64)), float(inputs.std(dtype=np.float64))
     if not spread > 0:
         raise UserError(
             f"channel {channel!r}: the inputs of the training pairs are constant, so there is nothing to learn; check the files."
@@ -78,23 +79,21 @@ def _measure_channel(pairs: Sequence[Pair], crop: int, seed: int, channel: str) 
     if gain > 0:
         target = Normalisation(gain * offset + shift, gain * spread)
     else:  # Target and input do not rise together (another contrast): each is standardised by itself.
-        own_offset, own_spread = _trimmed(targets)
-        target = Normalisation(own_offset, own_spread if own_spread > 0 else 1.0)
+        target = Normalisation(float(targets.mean(dtype=np.float64)), float(targets.std(dtype=np.float64)) or 1.0)
     return {"input": Normalisation(offset, spread), "target": target}
 
 
-def _trimmed(values: Float32) -> tuple[float, float]:
-    """Return mean and standard deviation with the outermost values drawn in to the percentiles."""
+def _trimmed(values: Float32) -> Float32:
+    """Return the values with the outermost ones drawn in to the percentiles: a hot pixel alone would bend the line of its channel."""
     low, high = np.percentile(values, [TRIM_PERCENT, 100 - TRIM_PERCENT])
-    clipped = np.clip(values, low, high).astype(np.float64)
-    return float(clipped.mean()), float(clipped.std())
+    return np.clip(values, np.float32(low), np.float32(high))
 
 
 def _line(inputs: Float32, targets: Float32) -> tuple[float, float]:
     """Return gain and shift of the least-squares line through block means.
 
-    On single pixels noise in the input would draw the gain towards zero, and the sharper target would draw it up; means over blocks
-    that are larger than the PSF know neither.
+    On single pixels noise in the input would draw the gain towards zero; means over blocks larger than the PSF know little of noise
+    and of the target's finer detail.
     """
     x, y = inputs.astype(np.float64).ravel(), targets.astype(np.float64).ravel()
     variance = float(np.var(x))

@@ -108,7 +108,7 @@ class Watch(pl.Callback):  # type: ignore[misc]  # Lightning is not typed strict
 
     def _add_curves(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         count = module.step % CURVE_EVERY or CURVE_EVERY
-        values = {f"train/{name}": float(total) / count for name, total in module.losses.items()}
+        values = {f"train/{name}": float(total) / count for name, total in sorted(module.losses.items())}
         module.losses.clear()
         self._add(trainer, module.step, {**values, "learning_rate": learning_rate(module.settings, module.step - 1)})
 

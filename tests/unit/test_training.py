@@ -1,0 +1,233 @@
+"""Claims about training: deterministic, resumable at any step, honest curves, a whole model folder or none."""
+
+import csv
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from training_tree import make_tree, tiny_config
+
+from cvdm_core.config import TrainingSettings
+from cvdm_core.errors import UserError
+from cvdm_core.model.folder import load_model
+from cvdm_core.paths import model_folder, train_receipt
+from cvdm_core.records.receipts import read_json, sha256_file
+from cvdm_core.training import fit as fit_module
+from cvdm_core.training import watch as watch_module
+from cvdm_core.training.fit import fit, train
+from cvdm_core.training.module import learning_rate, step_seed
+from cvdm_core.training.pictures import bar_length
+from cvdm_core.training.problem import prepare
+from cvdm_core.training.state import load_state
+from cvdm_core.training.watch import STATE_FILE
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("training")
+    make_tree(folder)
+    return folder
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    monkeypatch.setattr(watch_module, "draw_validation", lambda *_: None)
+
+
+def problem_of(folder, models, **training):
+    config = tiny_config(folder, training=training)
+    return prepare(config.model_copy(update={"models": str(models)}))
+
+
+def same(state, other):
+    """Whether two states hold the same bits, time spent aside."""
+    for name in ("weights", "average", "best", "moments"):
+        ours, theirs = getattr(state, name), getattr(other, name)
+        assert ours and ours.keys() == theirs.keys()
+        for key, value in ours.items():
+            if not torch.equal(value, theirs[key]):
+                return False
+    return (state.step, state.best_step, state.best_loss, state.rows) == (other.step, other.best_step, other.best_loss, other.rows)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watch_module, "draw_validation", lambda *_: None)
+        return fit(problem_of(folder, tmp_path_factory.mktemp("undisturbed")))
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(folder, tmp_path, undisturbed, no_pictures):
+    assert same(fit(problem_of(folder, tmp_path / "again")), undisturbed)
+    assert not same(fit(problem_of(folder, tmp_path / "other", seed=1)), undisturbed)
+
+
+@pytest.mark.parametrize(("killed_at", "save_every"), [(3, 5), (13, 4), (23, 7)])
+def test_a_killed_training_ends_with_the_same_bits(folder, tmp_path, undisturbed, no_pictures, monkeypatch, killed_at, save_every):
+    on_batch_end = watch_module.Watch.on_train_batch_end
+
+    def dies(self, trainer, module, *rest):
+        if module.step + 1 == killed_at:
+            raise KeyError("killed")
+        on_batch_end(self, trainer, module, *rest)
+
+    monkeypatch.setattr(watch_module.Watch, "on_train_batch_end", dies)
+    with pytest.raises(KeyError, match="killed"):
+        fit(problem_of(folder, tmp_path, save_every=save_every))
+    monkeypatch.setattr(watch_module.Watch, "on_train_batch_end", on_batch_end)
+    problem = problem_of(folder, tmp_path, save_every=save_every)
+    saved = load_state(problem.state_folder / STATE_FILE)
+    assert (saved.step if saved else 0) == (killed_at - 1) // save_every * save_every
+    assert same(fit(problem), undisturbed)
+
+
+def test_loading_processes_change_nothing(folder, tmp_path, undisturbed, no_pictures):
+    assert same(fit(problem_of(folder, tmp_path, workers=1)), undisturbed)
+
+
+def test_sigterm_saves_the_state_and_ends_with_143(folder, tmp_path, undisturbed, no_pictures, monkeypatch):
+    on_batch_end = watch_module.Watch.on_train_batch_end
+
+    def told_to_stop(self, trainer, module, *rest):
+        if module.step == 6:
+            signal.raise_signal(signal.SIGTERM)
+        on_batch_end(self, trainer, module, *rest)
+
+    monkeypatch.setattr(watch_module.Watch, "on_train_batch_end", told_to_stop)
+    with pytest.raises(SystemExit) as ended:
+        fit(problem_of(folder, tmp_path, save_every=1000))
+    assert ended.value.code == 143
+    monkeypatch.setattr(watch_module.Watch, "on_train_batch_end", on_batch_end)
+    problem = problem_of(folder, tmp_path, save_every=1000)
+    assert load_state(problem.state_folder / STATE_FILE).step == 7
+    assert same(fit(problem), undisturbed)
+
+
+def test_the_state_is_saved_when_time_has_passed_too(folder, tmp_path, no_pictures, monkeypatch):
+    saved = []
+    monkeypatch.setattr(watch_module, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(watch_module, "save_state", lambda path, state: saved.append(state.step))
+    fit(problem_of(folder, tmp_path, steps=4, save_every=1000))
+    assert saved == [1, 2, 3, 4]
+
+
+def test_a_damaged_state_is_refused_in_one_sentence(folder, tmp_path):
+    problem = problem_of(folder, tmp_path)
+    problem.state_folder.mkdir(parents=True)
+    (problem.state_folder / STATE_FILE).write_bytes(b"no state")
+    with pytest.raises(UserError, match=r"state\.safetensors: this state .* damaged; delete it"):
+        fit(problem)
+
+
+def test_other_settings_or_data_have_another_state_and_unimportant_ones_the_same(folder, tmp_path):
+    first = problem_of(folder, tmp_path).state_folder
+    assert problem_of(folder, tmp_path, workers=2, save_every=3).state_folder == first
+    assert problem_of(folder, tmp_path, learning_rate=1e-4).state_folder != first
+    assert problem_of(folder, tmp_path, seed=4).state_folder != first
+
+
+def test_the_loss_falls_and_the_mean_of_samples_beats_the_input(folder, tmp_path, no_pictures):
+    rows = fit(problem_of(folder, tmp_path, steps=160, validate_every=160, learning_rate=5e-3, ema_decay=0.95)).rows
+    losses = [value for _, name, value in rows if name == "train/loss"]
+    assert np.mean(losses[-5:]) < 0.8 * losses[0]
+    final = {name: value for step, name, value in rows if step == 160}
+    assert final["val/psnr_mean"] > final["val/psnr_input"] + 0.5
+
+
+def test_validation_weights_are_those_with_the_lowest_loss(folder, tmp_path, no_pictures, monkeypatch):
+    losses = iter([{"loss": 3.0}, {"loss": 1.0}, {"loss": 2.0}])
+    monkeypatch.setattr("cvdm_core.training.validation.Validation.losses", lambda *_: next(losses))
+    state = fit(problem_of(folder, tmp_path))
+    assert (state.best_step, state.best_loss, state.weights_step) == (16, 1.0, 16)
+    assert not torch.equal(state.best["denoiser.enter.weight"], state.average["denoiser.enter.weight"])
+
+
+def test_training_leaves_a_whole_model_folder_and_a_receipt(folder, tmp_path):
+    config = tiny_config(folder, training={"steps": 12, "validate_every": 12}).model_copy(update={"models": str(tmp_path)})
+    train(config)
+    where = model_folder(config)
+    names = {path.name for path in where.iterdir()}
+    assert names == {
+        *("weights.safetensors", "last.safetensors", "model.yaml", "curves.csv", "schedule.csv", "card.md"),
+        *("validation", "tensorboard", "train.json"),
+    }
+    assert [path.name for path in (where / "validation").iterdir()] == ["step_0000012.png"]
+    assert not [path for path in tmp_path.iterdir() if "partial" in path.name or "old" in path.name]
+    receipt = read_json(train_receipt(config))
+    assert all(sha256_file(path) == digest for path, digest in receipt["wrote"].items())
+    assert set(receipt["wrote"]) == {str(path) for path in where.rglob("*") if path.is_file()} - {str(train_receipt(config))}
+    assert {Path(path).parent.name for path in receipt["read"]} == {"a0", "a1", "a2"}
+    described = yaml.safe_load((where / "model.yaml").read_text())
+    assert [(entry["acquisition"], entry["split"]) for entry in described["data"]] == [("a0", "train"), ("a1", "train"), ("a2", "val")]
+    assert described["settings"]["training"]["steps"] == 12 and described["pixel_size_um"] == 0.05
+    assert "a0" in (where / "card.md").read_text() and "dye0" in (where / "card.md").read_text()
+    with open(where / "curves.csv") as stream:
+        curves = list(csv.DictReader(stream))
+    assert {row["name"] for row in curves} >= {"train/loss", "train/noise", "val/loss", "val/psnr_sample", "learning_rate"}
+    with open(where / "schedule.csv") as stream:
+        schedule = [[float(value) for value in row.values()] for row in csv.DictReader(stream)]
+    t, mean, low, high = np.array(schedule).T
+    assert (
+        (t[0], mean[0], t[-1]) == (0, 1, 1) and mean[-1] < 2.5e-3 and (np.diff(mean) < 0).all() and ((low <= mean) & (mean <= high)).all()
+    )
+
+    # Run once more, the folder is made again of the finished state, without a step.
+    before = {name: (where / name).read_bytes() for name in ("weights.safetensors", "model.yaml", "curves.csv", "card.md")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit_module, "_trainer", None)
+        train(config)
+    assert {name: (where / name).read_bytes() for name in before} == before
+
+    loaded = load_model(where)
+    condition = torch.zeros(1, 1, 24, 24)
+    assert loaded.restorer.regress(condition).shape == condition.shape and not loaded.restorer.training
+    problem = prepare(config)
+    assert loaded.spec == problem.spec and loaded.normalisation["dye0"]["input"]["offset"] == problem.normalisation["dye0"]["input"].offset
+
+
+def test_a_failed_training_leaves_a_note_and_no_folder(folder, tmp_path):
+    config = tiny_config(folder, training={"crop": 128}).model_copy(update={"models": str(tmp_path), "results": str(tmp_path / "results")})
+    (tmp_path / "results").symlink_to(Path(folder, "results"))
+    with pytest.raises(UserError, match=r"lower training\.crop"):
+        train(config)
+    assert not model_folder(config).exists()
+    note = json.loads((tmp_path / "results/.failures/train.tiny.json").read_text())
+    assert "training.crop" in note["message"]
+
+
+def test_regression_trains_with_the_same_everything(folder, tmp_path, no_pictures):
+    config = tiny_config(
+        folder, model={"objective": "regression"}, training={"steps": 120, "validate_every": 120, "learning_rate": 5e-3, "ema_decay": 0.95}
+    )
+    problem = prepare(config.model_copy(update={"models": str(tmp_path)}))
+    rows = fit(problem).rows
+    final = {name: value for step, name, value in rows if step == 120}
+    assert final["val/psnr_sample"] == final["val/psnr_mean"] > final["val/psnr_input"] + 0.5
+    assert {name for _, name, _ in rows if name.startswith("train")} == {"train/loss"}
+
+
+def test_the_learning_rate_rises_stays_and_falls_to_nearly_zero():
+    settings = TrainingSettings(steps=1000, warmup_steps=50, learning_rate=2.0)
+    rates = [learning_rate(settings, step) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.04) and rates[49] == 2.0 == rates[500] and rates[750] == pytest.approx(1.0)
+    assert rates[-1] == pytest.approx(0.004) and min(rates) > 0
+
+
+def test_every_seed_step_and_process_has_its_own_noise():
+    numbers = {
+        torch.randn((), generator=torch.Generator().manual_seed(step_seed(seed, step, rank))).item()
+        for seed in range(3)
+        for step in range(5)
+        for rank in range(3)
+    }
+    assert len(numbers) == 45
+
+
+@pytest.mark.parametrize(("field", "length"), [(3.0, 1.0), (6.4, 2.0), (40.0, 10.0), (0.5, 0.1), (15.0, 5.0)])
+def test_the_scale_bar_is_a_round_length_within_a_third_of_the_field(field, length):
+    assert bar_length(field) == pytest.approx(length)
