@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,19 +64,21 @@ def _checked_shards(config: Config, plan: Plan) -> ShardReceipts:
     problems: dict[int, str] = {}
     for block in range(_blocks(config, plan)):
         path = paths.block_receipt(config, plan.row.acquisition, block)
-        details = read_json(path).get("details", {}) if path.is_file() else None
-        if details is None:
-            problems[block] = "no receipt"
-        elif details.get("fingerprint") != plan.fingerprint:
-            problems[block] = "of other settings, weights or input"
-        else:
-            problem = _add_block(config, plan, block, details["shards"], held)
-            if problem:
-                problems[block] = problem
-                path.unlink()
+        if problem := _receipt_problem(plan, path):
+            problems[block] = problem
+        elif problem := _add_block(config, plan, block, read_json(path)["details"]["shards"], held):
+            problems[block] = problem
+            path.unlink()
     if problems:
         raise UserError(_complaint(plan, problems))
     return held
+
+
+def _receipt_problem(plan: Plan, path: Path) -> str:
+    if not path.is_file():
+        return "no receipt"
+    same = read_json(path).get("details", {}).get("fingerprint") == plan.fingerprint
+    return "" if same else "restored with other settings, weights or input"
 
 
 def _add_block(config: Config, plan: Plan, block: int, claimed: dict[str, Any], held: ShardReceipts) -> str:
@@ -105,10 +108,13 @@ def _check_published(config: Config, plan: Plan) -> None:
             return
         problem = f"{bad[0]} in {plan.final} is missing or damaged"
         plan.published.unlink()
-    blocks = range(_blocks(config, plan))
-    for block in blocks:
-        paths.block_receipt(config, plan.row.acquisition, block).unlink(missing_ok=True)
-    raise UserError(_complaint(plan, dict.fromkeys(blocks, problem)))
+    problems: dict[int, str] = {}
+    for block in range(_blocks(config, plan)):
+        path = paths.block_receipt(config, plan.row.acquisition, block)
+        problems[block] = _receipt_problem(plan, path) or problem
+        if problems[block] == problem:
+            path.unlink()
+    raise UserError(_complaint(plan, problems))
 
 
 def _complaint(plan: Plan, problems: dict[int, str]) -> str:
@@ -152,8 +158,11 @@ def _blocks(config: Config, plan: Plan) -> int:
 
 
 def _remove_leftovers(plan: Plan) -> None:
-    """Remove partial stores and shard receipts, of this plan and of older ones, once the image is published."""
+    """Remove partial stores, shard receipts and half-written receipts, of this plan and of older ones, once the image is published."""
     folder = plan.final.parent
     for pattern in (f"restored.*{PARTIAL}", "restored.*.shards", f".restored.*{PARTIAL}.*"):
         for left in folder.glob(pattern):
             shutil.rmtree(left)
+    for pattern in (".*.json.*", "blocks/.*.json.*"):
+        for left in folder.glob(pattern):
+            left.unlink()
