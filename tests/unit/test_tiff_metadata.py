@@ -36,13 +36,13 @@ def test_channels_optics_and_times_come_from_ome(tmp_path: Path) -> None:
     optics = (
         '<Instrument ID="Instrument:0"><Objective ID="Objective:0" LensNA="1.4"/><Objective ID="Objective:1" LensNA="0.5"/></Instrument>'
     )
-    text = text.replace("<Image ", optics + "<Image ", 1).replace("<Pixels", '<ObjectiveSettings ID="Objective:0"/><Pixels', 1)
+    text = text.replace("<Image ", optics + "<Image ", 1).replace("<Pixels", '<ObjectiveSettings ID="Objective:1"/><Pixels', 1)
     tifffile.tiffcomment(tmp_path / "a.ome.tif", text.encode())
     header = read_header(tmp_path / "a.ome.tif")
     assert header.channels == ("DAPI", "GFP,x")  # `;` stands between names in the sheet
     assert header.emission_nm == pytest.approx((460, 525))
     assert header.time_step_s == pytest.approx(0.5)
-    assert header.na == 1.4
+    assert header.na == 0.5
 
 
 def test_channel_names_are_complete_and_differ(tmp_path: Path) -> None:
@@ -78,6 +78,7 @@ IMPLAUSIBLE: dict[str, dict[str, Any]] = {
     "72 dpi": {"resolution": (72, 72), "resolutionunit": "INCH"},
     "96 dpi": {"resolution": (96, 96), "resolutionunit": "INCH"},
     "300 dpi in cm": {"resolution": (118.11, 118.11), "resolutionunit": "CENTIMETER"},
+    "1000 dpi": {"resolution": (1000, 1000), "resolutionunit": "INCH"},
     "2400 dpi": {"resolution": (2400, 2400), "resolutionunit": "INCH"},
     "1 um, a default": {"resolution": (10_000, 10_000), "resolutionunit": "CENTIMETER"},
     "no unit": {"resolution": (10, 10), "resolutionunit": "NONE"},
