@@ -77,6 +77,12 @@ def test_neighbours_are_independent_also_across_block_borders() -> None:
     assert abs(np.corrcoef(rows, columns)[0, 1]) < 4.5 / np.sqrt(len(rows))
 
 
+def test_no_two_blocks_of_a_plane_are_alike() -> None:
+    blocks = WHOLE.reshape(5, 64, 5, 64).swapaxes(1, 2).reshape(25, -1)
+    correlations = np.corrcoef(blocks)[np.triu_indices(25, 1)]
+    assert np.abs(correlations).max() < 5 / np.sqrt(blocks.shape[1])
+
+
 def test_samples_steps_planes_channels_acquisitions_and_seeds_are_independent() -> None:
     fields = {
         "first": WHOLE,
