@@ -1,0 +1,146 @@
+"""What Snakemake makes of the configuration and the sheet, without running a job."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from facility import BIN, ROOT, Facility
+
+from cvdm_core.config import load
+from cvdm_core.sheet import Acquisition, read_sheet, write_sheet
+
+EXAMPLES = sorted(path.relative_to(ROOT) for path in (ROOT / "config").rglob("*.yaml"))
+LIES_OVER = {"w2s_regression.yaml": "w2s.yaml"}
+
+
+def registered(name: str, split: str, size: int = 256, **values: object) -> Acquisition:
+    measured = {"size_t": 1, "size_c": 1, "size_z": 1, "size_y": size, "size_x": size, "dtype": "uint16", "pixel_size_um": 0.1}
+    row = {"acquisition": name, "specimen": name, "split": split, "input": f"raw/{name}.tif", **measured, **values}
+    return Acquisition.model_validate({**row, "target": "" if split == "predict" else f"raw/{name}_target.tif"})
+
+
+def sheet_of(*rows: Acquisition) -> dict[str, Acquisition]:
+    return {row.acquisition: row for row in rows}
+
+
+def test_snakemake_lint_finds_nothing(facility: Facility) -> None:
+    write_sheet(facility.sheet, sheet_of(registered("a", "train"), registered("b", "predict")))
+    result = facility.run("snakemake", "--snakefile", f"{ROOT}/Snakefile", "--lint")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_snakefmt_would_change_nothing() -> None:
+    subprocess.run([BIN / "snakefmt", "--check", "Snakefile", "workflow"], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+def test_every_configuration_of_the_repository_can_be_planned(facility: Facility, example: Path) -> None:
+    shutil.copytree(ROOT / "config", facility.folder / "config", dirs_exist_ok=True)
+    files = [str(example.with_name(below)) for below in [LIES_OVER.get(example.name)] if below] + [str(example)]
+    config = load([facility.folder / file for file in files])
+    rows = sheet_of(registered("a", "train"), registered("b", "val"), registered("c", "test"), registered("d", "predict"))
+    write_sheet(facility.folder / config.acquisitions, rows)
+    plan = facility.planned("--configfile", *files)
+    assert plan["train"] == 1
+    assert plan["report"] == sum(row.split in config.restore for row in rows.values())
+
+
+def test_both_profiles_are_understood_under_the_names_the_documentation_gives(facility: Facility) -> None:
+    write_sheet(facility.sheet, sheet_of(registered("a", "train"), registered("b", "predict")))
+    for link in ("profiles", "slurm"):
+        (facility.folder / link).symlink_to(ROOT / link)
+    for profile in ("slurm", "profiles/local"):
+        result = facility.run("snakemake", "--snakefile", f"{ROOT}/Snakefile", "--profile", profile, "--dry-run")
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_jobs_follow_from_the_sizes_in_the_sheet(facility: Facility) -> None:
+    facility.configure(store={"chunk": 256, "shard": 1024}, sampling={"shards_per_job": 4})
+    # Restored to 2048 x 2048 and 5000 x 5000: 4 and 25 shards a plane, of 2 channels each in the second.
+    write_sheet(facility.sheet, sheet_of(registered("a", "train"), registered("b", "test", 1024), registered("c", "predict", 2500, size_c=2)))
+    assert facility.planned() == {"ingest": 3, "train": 1, "sample": 1 + 13, "stitch": 2, "evaluate": 2, "report": 2}
+
+
+def test_a_row_that_is_not_measured_is_left_out(facility: Facility) -> None:
+    unmeasured = Acquisition(acquisition="later", specimen="later", split="predict", input="raw/later.tif")
+    write_sheet(facility.sheet, sheet_of(registered("a", "train"), registered("b", "predict"), unmeasured))
+    assert facility.planned()["ingest"] == 2
+
+
+def test_without_training_pairs_a_model_that_is_there_is_used(facility: Facility) -> None:
+    write_sheet(facility.sheet, sheet_of(registered("b", "predict")))
+    receipt = facility.folder / "models/tiny/train.json"
+    receipt.parent.mkdir(parents=True)
+    receipt.write_text("{}")
+    assert facility.planned() == {"ingest": 1, "sample": 32, "stitch": 1, "evaluate": 1, "report": 1}
+
+
+def test_without_training_pairs_and_without_a_model_one_sentence_says_so(facility: Facility) -> None:
+    write_sheet(facility.sheet, sheet_of(registered("b", "predict")))
+    result = facility.snakemake("--dry-run")
+    assert result.returncode != 0
+    assert "there is no trained model in models/tiny" in result.stdout + result.stderr
+
+
+def test_an_empty_sheet_is_no_error(facility: Facility) -> None:
+    write_sheet(facility.sheet, {})
+    assert facility.planned() == {}
+
+
+def test_time_and_memory_grow_with_the_image_and_no_rule_names_retries(facility: Facility) -> None:
+    def minutes(size: int) -> int:
+        write_sheet(facility.sheet, sheet_of(registered("a", "train"), registered("b", "predict", size)))
+        listed = facility.run("snakemake", "--snakefile", f"{ROOT}/Snakefile", "--dry-run", "results/b/tiny/evaluate.json")
+        job = (listed.stdout + listed.stderr).partition("rule evaluate:")[2]
+        return int(job.partition("runtime=")[2].partition(",")[0])
+
+    assert minutes(8192) > minutes(256) > 0
+    assert not [rules for rules in (ROOT / "workflow/rules").glob("*.smk") if "retries:" in rules.read_text()]
+
+
+@pytest.mark.parametrize("name", ["../evil", "a b", "a'b", "$(touch pwned)", "<script>alert(1)</script>", "a;touch pwned"])
+def test_a_hostile_name_is_refused_with_its_line(facility: Facility, name: str) -> None:
+    write_sheet(facility.sheet, sheet_of(registered("good", "train")))
+    text = facility.sheet.read_text().splitlines()
+    facility.sheet.write_text("\n".join([*text, text[-1].replace("good", name, 1)]) + "\n")
+    result = facility.snakemake("--dry-run")
+    assert result.returncode != 0
+    assert "acquisitions.tsv, line 3" in result.stdout + result.stderr
+    assert not (facility.folder / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("sampling: {stepz: 3}", "there is no key 'sampling.stepz'"),
+        ("sampling: {steps: 0}", "sampling.steps = 0 is not usable"),
+        ("sampling: [", "this is not readable YAML"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_in_one_sentence(facility: Facility, text: str, sentence: str) -> None:
+    write_sheet(facility.sheet, {})
+    (facility.folder / "config/config.yaml").write_text(text)
+    result = facility.snakemake("--dry-run")
+    assert result.returncode != 0
+    assert sentence in result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_an_acquisition_that_is_not_in_the_sheet_is_named(facility: Facility) -> None:
+    write_sheet(facility.sheet, sheet_of(registered("a", "train")))
+    result = facility.snakemake("--dry-run", "results/b/ingest.json")
+    assert result.returncode != 0
+    assert "there is no registered acquisition 'b'" in result.stdout + result.stderr
+
+
+def test_a_file_with_a_hostile_path_stays_out_of_the_shell(facility: Facility) -> None:
+    hostile = "raw/$(touch pwned) '<script>.tif"
+    facility.acquire("a", "predict", target=False, file=Path(hostile).name)
+    assert facility.run("cvdm", "register").returncode == 0
+    assert read_sheet(facility.sheet)["a"].input == hostile
+    result = facility.run("snakemake", "--snakefile", f"{ROOT}/Snakefile", "--dry-run", "-p", "results/a/ingest.json")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "touch" not in (result.stdout + result.stderr).partition("Shell command:")[2]

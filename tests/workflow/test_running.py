@@ -1,0 +1,127 @@
+"""The whole way on tiny images, and what runs again after a change."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from facility import Facility
+
+from cvdm_core.images import open_image
+from cvdm_core.records.receipts import read_json
+from cvdm_core.sheet import read_sheet
+
+RESTORED = ("held-out", "new")
+SAMPLED = {"sample": 4, "stitch": 2, "evaluate": 2, "report": 2}
+
+
+def test_rule_all_leaves_images_metrics_pages_and_an_index(finished: Facility) -> None:
+    results = finished.folder / "results"
+    for name in RESTORED:
+        restored = open_image(results / name / "tiny/restored.ome.zarr")
+        assert restored.shape == (1, 1, 1, 128, 128)
+        assert (results / name / "tiny/report.html").stat().st_size > 10_000
+        assert not pd.read_csv(results / name / "tiny/metrics.tsv", sep="\t").empty
+    index = (results / "index.html").read_text()
+    assert all(name in index for name in RESTORED)
+    assert not list((results / ".failures").glob("*")) if (results / ".failures").exists() else True
+
+
+def test_a_second_run_does_nothing(finished: Facility) -> None:
+    result = finished.snakemake()
+    assert result.returncode == 0
+    assert "Nothing to be done" in result.stdout + result.stderr
+
+
+def test_verify_finds_what_the_receipts_say(finished: Facility, tmp_path: Path) -> None:
+    copy = finished.copy(tmp_path / "facility")
+    assert copy.snakemake("verify").returncode == 0
+    model = copy.folder / "models/tiny/weights.safetensors"
+    model.write_bytes(model.read_bytes()[:-1])
+    result = copy.snakemake("verify")
+    assert result.returncode != 0
+    assert "weights.safetensors" in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "runs_again"),
+    [
+        ({"model": {"denoiser": {"base_channels": 12}}}, {"train": 1, **SAMPLED}),
+        ({"training": {"steps": 21}}, {"train": 1, **SAMPLED}),
+        ({"training": {"workers": 1}}, {}),
+        ({"sampling": {"steps": 3}}, SAMPLED),
+        ({"store": {"output_dtype": "uint16"}}, SAMPLED),
+        ({"store": {"compressor": "lz4"}}, {"ingest": 4, "train": 1, **SAMPLED}),
+        ({"evaluation": {"richardson_lucy_iterations": 3}}, {"evaluate": 2, "report": 2}),
+        ({"model": {"name": "other"}}, {"train": 1, **SAMPLED}),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else None,
+)
+def test_a_changed_setting_runs_again_exactly_what_depends_on_it(
+    finished: Facility, tmp_path: Path, changes: dict[str, object], runs_again: dict[str, int]
+) -> None:
+    copy = finished.copy(tmp_path / "facility")
+    copy.configure(**changes)
+    assert copy.planned() == runs_again
+
+
+def test_a_setting_on_the_command_line_counts_like_one_in_the_file(finished: Facility) -> None:
+    assert finished.planned("--config", "sampling={steps: 3}") == SAMPLED
+
+
+def test_the_name_of_the_configuration_file_does_not_matter(finished: Facility, tmp_path: Path) -> None:
+    other = tmp_path / "it's another.yaml"
+    other.write_bytes((finished.folder / "config/config.yaml").read_bytes())
+    assert finished.planned("--configfile", str(other)) == {}
+
+
+def test_a_changed_package_version_runs_everything_again(finished: Facility, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import cvdm_core\ncvdm_core.__version__ = '99.0'\n")
+    assert finished.planned(PYTHONPATH=str(tmp_path)) == {"ingest": 4, "train": 1, **SAMPLED}
+
+
+def test_a_changed_note_only_changes_what_is_shown(finished: Facility, tmp_path: Path) -> None:
+    copy = finished.copy(tmp_path / "facility")
+    header, *lines = copy.sheet.read_text().splitlines()
+    column = header.split("\t").index("note")
+    cells = [line.split("\t") for line in lines]
+    for row in cells:
+        row[column] = "seen by Anna" if row[0] == "new" else row[column]
+    copy.sheet.write_text("\n".join([header, *("\t".join(row) for row in cells)]) + "\n")
+    assert copy.planned() == {"evaluate": 1, "report": 1}
+
+
+def test_the_report_of_snakemake_holds_the_pages_with_captions(finished: Facility, tmp_path: Path) -> None:
+    result = finished.run("snakemake", "--snakefile", f"{Path(__file__).parents[2]}/Snakefile", "--report", str(tmp_path / "report.zip"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    with zipfile.ZipFile(tmp_path / "report.zip") as archive:
+        names = archive.namelist()
+        text = "".join(archive.read(name).decode() for name in names if name.endswith((".html", ".js")))
+    assert sum(name.endswith("report.html") and "data" in name for name in names) >= len(RESTORED)
+    assert "standard deviation side by side" in text
+
+
+def test_a_damaged_and_a_missing_file_cost_only_their_own_acquisitions(finished: Facility, tmp_path: Path) -> None:
+    copy = finished.copy(tmp_path / "facility")
+    damaged = copy.acquire("damaged", "predict", target=False)
+    missing = copy.acquire("missing", "predict", target=False)
+    copy.acquire("late", "predict", target=False, file="$(touch pwned) '<b>.tif")
+    assert copy.run("cvdm", "register").returncode == 0
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+    missing.unlink()
+
+    result = copy.snakemake()
+
+    assert result.returncode != 0
+    results = copy.folder / "results"
+    assert read_json(results / "late/tiny/report.json")["stage"] == "report"
+    index = (results / "index.html").read_text()
+    assert read_sheet(copy.sheet).keys() >= {"damaged", "missing", "late"}
+    assert "raw/damaged.tif" in index
+    assert "raw/missing.tif" in index
+    assert "<b>.tif" not in index
+    assert not (copy.folder / "pwned").exists()
+    log = (copy.folder / "logs/damaged/ingest.log").read_text()
+    assert log.startswith("cvdm: ") and "Traceback" not in log
