@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +217,13 @@ def test_memory_follows_the_shard_and_not_the_image(tmp_path: Path, monkeypatch:
     ingest(config, "cells")
     inner = [place for place in seen if place[3] % 32 == 0 and place[4] % 32 == 0]
     assert len(set(inner)) == len(inner) == 2 * 10 * 7
+
+
+def test_what_a_killed_run_with_other_settings_left_is_no_obstacle(world: Any) -> None:
+    folder, config, before = world
+    acquisition = folder / "results" / "cells"
+    shutil.copytree(acquisition / "target.ome.zarr", acquisition / "raw.ome.zarr.partial")
+    shutil.copytree(acquisition / "target.ome.zarr" / "0", acquisition / ".raw.ome.zarr.partial.0123")
+    ingest(config, "cells")
+    assert digests(acquisition / "raw.ome.zarr") == before
+    assert sorted(path.name for path in acquisition.iterdir()) == ["ingest.json", "raw.ome.zarr", "target.ome.zarr"]
