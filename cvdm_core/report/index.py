@@ -132,7 +132,8 @@ def _card(config: Config, row: Acquisition, failures: Sequence[Failure]) -> Card
         try:
             frame = tables.read_metrics(paths.restored_folder(config, row.acquisition) / "metrics.tsv")
             figures = tuple(tables.key_figures(frame, math.nan)[:3])
-            gain = tables.gain(frame, "psnr_si")
+            before, after = tables.before_after(frame, "psnr_si")
+            gain = after - before
         except Exception as error:
             problems.append(f"The metrics could not be read ({_short(error)}).")
     link = quote(os.path.relpath(page, paths.index_page(config).parent).replace(os.sep, "/")) if done else ""

@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
-from cvdm_core import __version__, paths
+from cvdm_core import __version__
 from cvdm_core.config import Config
+from cvdm_core.images.reading import open_image
 from cvdm_core.report.planes import Sources
 from cvdm_core.sheet import Acquisition
 
@@ -33,7 +32,7 @@ def facts(
         ("Time step", f"{row.time_step_s:.4g} s" if row.time_step_s else ""),
         ("Objective", f"NA {row.na:g}" if row.na else ""),
         ("Model", f"{config.model.name} ({config.model.objective}, schedule {config.model.schedule.kind})"),
-        ("Model weights, sha256", weights_sha256(config)),
+        ("Model weights, sha256", weights_sha256(sources)),
         ("Posterior samples", str(sampling.samples) if "std" in sources.extra else "none (one estimate)"),
         ("Denoising steps", f"{sampling.steps}, {sampling.method}"),
         ("Seed of the noise", str(sampling.seed)),
@@ -47,13 +46,9 @@ def facts(
     return [(name, value) for name, value in listed if value]
 
 
-def weights_sha256(config: Config) -> str:
-    """Return the sha256 of the weights that the model folder names, or say that it is not known."""
-    path = paths.model_folder(config) / "model.yaml"
-    try:
-        return str(yaml.safe_load(path.read_text(encoding="utf-8"))["weights_sha256"])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
-        return f"not known ({path.name} is missing or damaged)"
+def weights_sha256(sources: Sources) -> str:
+    """Return the sha256 of the weights that made the restored image, as the image itself tells."""
+    return str(open_image(sources.restored).attrs["cvdm"].get("weights_sha256", "not recorded"))
 
 
 def methods(config: Config, row: Acquisition, sources: Sources, stitched: Mapping[str, Any]) -> str:
@@ -75,6 +70,6 @@ def methods(config: Config, row: Acquisition, sources: Sources, stitched: Mappin
     return (
         f"Images (pixel size {pixel:.4g} nm{finer}) were restored with {what}, as implemented in cvdm "
         f"{used.get('cvdm', __version__)} (PyTorch {used.get('torch', 'of unknown version')}; model {config.model.name}, sha256 of its "
-        f"weights {weights_sha256(config)[:16]})."
+        f"weights {weights_sha256(sources)[:16]})."
         f"{drawn} Restored pixels are estimates of a model, not measurements."
     )

@@ -123,21 +123,22 @@ def read_metrics(path: str | Path) -> pd.DataFrame:
     return frame.assign(value=pd.to_numeric(frame["value"], errors="coerce"))
 
 
-def mean_over_channels(frame: pd.DataFrame, metric: str, image: str) -> float:
-    """Return the mean of a metric over the channels that have it; NaN where none has."""
-    values = frame.loc[(frame["metric"] == metric) & (frame["image"] == image), "value"].dropna()
-    return float(values.mean()) if len(values) else math.nan
+def before_after(frame: pd.DataFrame, metric: str) -> tuple[float, float]:
+    """Return a metric of the input and of the restored image: means over the channels that have both.
+
+    Where the input has no such metric at all, the first is NaN and the second the mean over the channels that have it.
+    """
+    part = frame[frame["metric"] == metric]
+    values = part.pivot_table("value", "channel", "image", aggfunc="first").reindex(columns=["input", "restored"])
+    if not values["input"].isna().all():
+        values = values.dropna()
+    return float(values["input"].mean()), float(values["restored"].mean())
 
 
 def definitions(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
     """Return (label, plain words, exact definition) of the metrics in a table."""
     known = [name for name in METRICS if name in set(frame["metric"])]
     return [(METRICS[name].label, METRICS[name].definition, DEFINITIONS[name][2]) for name in known]
-
-
-def gain(frame: pd.DataFrame, metric: str) -> float:
-    """Return restored minus input of a metric, mean over channels; NaN where one of them is not known."""
-    return mean_over_channels(frame, metric, "restored") - mean_over_channels(frame, metric, "input")
 
 
 def number(value: float, digits: int) -> str:
@@ -198,12 +199,15 @@ def _row(name: str, frame: pd.DataFrame, images: list[str], notes: list[str]) ->
 
 
 def _best(values: dict[str, float], better: str) -> set[str]:
-    """Return the images with the best value; none where there is nothing to compare."""
+    """Return the images with the best value; none where there is nothing to compare.
+
+    Nobody wins a metric that is best at 1: noise in the input, for example, passes for power at high frequencies.
+    """
     finite = {image: value for image, value in values.items() if not math.isnan(value)}
-    if better == "none" or len(finite) < 2:
+    if better not in ("higher", "lower") or len(finite) < 2:
         return set()
-    distance = {image: abs(value - 1) if better == "one" else value if better == "lower" else -value for image, value in finite.items()}
-    return {image for image, value in distance.items() if value == min(distance.values())}
+    top = (max if better == "higher" else min)(finite.values())
+    return {image for image, value in finite.items() if value == top}
 
 
 @dataclass(frozen=True)
@@ -225,11 +229,11 @@ def key_figures(frame: pd.DataFrame, expected: float) -> list[KeyFigure]:
     shown = (("psnr_si", "dB", 1), ("ssim", "", 2), ("frc_resolution", "µm", 2), ("rsp", "", 3))
     figures = []
     for name, unit, digits in shown:
-        before, after = (mean_over_channels(frame, name, image) for image in ("input", "restored"))
+        before, after = before_after(frame, name)
         if not math.isnan(after):
             first = "" if math.isnan(before) else number(before, digits)
             figures.append(KeyFigure(METRICS[name].label, first, number(after, digits), unit, METRICS[name].definition))
-    coverage = mean_over_channels(frame, "coverage", "restored")
+    _, coverage = before_after(frame, "coverage")
     if not math.isnan(coverage) and not math.isnan(expected):
         hint = METRICS["coverage"].definition
         figures.append(KeyFigure("Coverage", "", f"{100 * coverage:.0f} %", f"of {100 * expected:.0f} % expected", hint))
@@ -241,9 +245,9 @@ def verdict(frame: pd.DataFrame, estimate: str) -> tuple[str, str]:
 
     `estimate` names what was measured, such as "the mean of 8 samples".
     """
-    before, after = (mean_over_channels(frame, "psnr_si", image) for image in ("input", "restored"))
+    before, after = before_after(frame, "psnr_si")
     if math.isnan(before) or math.isnan(after):
-        agreement = mean_over_channels(frame, "rsp", "restored")
+        _, agreement = before_after(frame, "rsp")
         start = "There is no usable truth for this acquisition, so how accurate the restored pixels are was not measured here."
         if math.isnan(agreement):
             return "unknown", start
@@ -261,7 +265,7 @@ def verdict(frame: pd.DataFrame, estimate: str) -> tuple[str, str]:
 
 
 def _also(frame: pd.DataFrame) -> str:
-    before, after = (mean_over_channels(frame, "frc_resolution", image) for image in ("input", "restored"))
+    before, after = before_after(frame, "frc_resolution")
     if math.isnan(before) or math.isnan(after):
         return ""
     return f", finest detail shared with the truth {number(before * 1000, 0)} → {number(after * 1000, 0)} nm"

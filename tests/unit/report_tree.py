@@ -61,6 +61,9 @@ def specimen(shape: tuple[int, int], seed: int) -> Stack:
     return np.asarray(gaussian_filter(canvas, 1.4) * 1500 + 120, np.float32)
 
 
+FACTS = {"weights_sha256": "4f" * 32, "samples": 8, "quantiles": [0.05, 0.95], "std_ddof": 1}
+
+
 def write_store(store: Path, stack: NDArray[np.generic], config: Config, channels: Sequence[str], pixel_um: float, image: str = "") -> None:
     """Write a stack (T, C, Z, Y, X) as the stages do."""
     shape = (stack.shape[0], stack.shape[1], stack.shape[2], stack.shape[3], stack.shape[4])
@@ -69,7 +72,8 @@ def write_store(store: Path, stack: NDArray[np.generic], config: Config, channel
         write_region(store, part, np.ascontiguousarray(stack[part.t, part.c, part.z, part.y, part.x]), image)
     pixel = (pixel_um, pixel_um)
     origin = target_origin_um(pixel, SCALE) if pixel_um != PIXEL_UM else (0.0, 0.0)
-    write_metadata(store, image, ImageInfo(store.name, pixel, tuple(channels), ((0, 1),) * len(channels), origin_um=origin))
+    windows = ((0.0, 1.0),) * len(channels)
+    write_metadata(store, image, ImageInfo(store.name, pixel, tuple(channels), windows, origin_um=origin, attributes=FACTS))
 
 
 def add_acquisition(
@@ -189,7 +193,6 @@ def write_model(config: Config) -> None:
     curves += [(step, "val/loss", 0.4 * np.exp(-step / 900) + 0.112) for step in steps[::5]]
     curves += [(step, "val/psnr_mean", 30.0 - 5 * np.exp(-step / 900)) for step in steps[::5]]
     pd.DataFrame(curves, columns=["step", "name", "value"]).to_csv(folder / "curves.csv", index=False)
-    (folder / "model.yaml").write_text(f"name: cvdm\nweights_sha256: {'4f' * 32}\n")
     (folder / "train.json").write_text(json.dumps({"stage": "train", "seconds": 912.0}))
 
 
