@@ -380,3 +380,12 @@ def test_a_report_without_its_page_is_not_called_restored(config: Config, tmp_pa
     shown = read_index(moved)
     assert "not yet" in shown.words
     assert not [attributes for attributes in shown.all("a") if "report.html" in attributes.get("href", "")]
+
+
+def test_a_store_with_damaged_pixels_is_named_on_the_index_not_fatal_to_it(config: Config, tmp_path: Path) -> None:
+    shutil.copytree(config.results, tmp_path / "results")
+    moved = make_config(tmp_path)
+    write_sheet(moved.acquisitions, {SINGLE: read_sheet(config.acquisitions)[SINGLE]})
+    for path in paths.restored_store(moved, SINGLE).rglob("c/0/0/0/*/*"):
+        path.write_bytes(bytes(byte ^ 0x55 for byte in path.read_bytes()))
+    assert "The picture could not be read" in read_index(moved).words
