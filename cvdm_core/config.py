@@ -113,7 +113,7 @@ class SamplingSettings(Section):
     halo: int = Field(
         64, ge=0, description="context computed around a shard and cut away; see docs/figures.md for the measurement [pixels]"
     )
-    tile: int = Field(1152, ge=64, description="largest piece the network sees at once, without its margin [pixels]")
+    tile: int = Field(576, ge=64, description="largest piece the network sees at once, without its margin [pixels]")
     precision: Precision = Field("auto", description="auto: bfloat16 where the hardware has it, else float32")
     shards_per_job: int = Field(16, ge=1, description="shards that one cluster job restores")
 
