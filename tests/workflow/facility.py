@@ -69,7 +69,7 @@ class Facility:
             env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=850,
             check=False,
         )
 

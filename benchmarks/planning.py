@@ -1,0 +1,117 @@
+"""What planning a night costs: CPU seconds of a dry run for 1,000 acquisitions beyond Snakemake's own start, and the start's delay.
+
+    python benchmarks/planning.py
+
+All figures are from one run on one machine, so their ratios mean something whatever the machine is and whatever else it does: CPU
+seconds of Snakemake alone (one rule without files); of this workflow with an empty sheet; of a dry run with 1,000 acquisitions, not
+printed and printed; of a dry run of the barest rule (one output, `touch`) with as many jobs; and the seconds from `snakemake` to the
+start of the first job.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from cvdm_core.sheet import Acquisition, write_sheet
+
+ROOT = Path(__file__).resolve().parents[1]
+SNAKEMAKE = Path(sys.executable).with_name("snakemake")
+CONFIG = "model: {name: planning}\n"
+BAREST = """\
+rule all:
+    input: expand("made/{{number}}", number=range({jobs}))
+rule make:
+    output: "made/{{number}}"
+    shell: "touch {{output}}"
+"""
+
+
+def cpu_seconds(folder: Path, *arguments: str) -> tuple[float, str]:
+    """Run Snakemake in `folder`; return the CPU seconds of it and its children, and what it printed."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = subprocess.run([SNAKEMAKE, *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, result.stdout + result.stderr
+
+
+def row(number: int) -> Acquisition:
+    """Return a measured row: 2048 x 2048 pixels in 3 channels, which is restored to 4096 x 4096 in 3 blocks of 16 shards."""
+    name = f"acquisition-{number:04d}"
+    sizes = {"size_t": 1, "size_c": 3, "size_z": 1, "size_y": 2048, "size_x": 2048, "dtype": "uint16", "pixel_size_um": 0.1}
+    split = "train" if number < 10 else "predict"
+    files = {"input": f"raw/{name}.tif", "target": f"raw/{name}_target.tif" if split == "train" else ""}
+    return Acquisition.model_validate({"acquisition": name, "specimen": name, "split": split, **files, **sizes})
+
+
+def prepare(folder: Path, acquisitions: int) -> None:
+    """Write configuration and sheet."""
+    rows = [row(number) for number in range(acquisitions)]
+    write_sheet(folder / "config/acquisitions.tsv", {each.acquisition: each for each in rows})
+    (folder / "config/config.yaml").write_text(CONFIG)
+
+
+def seconds_to_first_job(folder: Path) -> float:
+    """Return the wall-clock seconds from `snakemake` to the start of its first job, which fails, because there is no TIFF."""
+    begin = time.perf_counter()
+    arguments = ["--snakefile", f"{ROOT}/Snakefile", "--cores", "1", "ingest_all"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [SNAKEMAKE, *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as run:
+        assert run.stdout
+        for line in run.stdout:
+            if line.startswith(("rule ingest", "localrule ingest")):
+                elapsed = time.perf_counter() - begin
+                run.stdout.read()
+                return elapsed
+    raise RuntimeError("no job was started")
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--acquisitions", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        full, empty, alone, barest = (Path(temporary) / name for name in ("full", "empty", "alone", "barest"))
+        prepare(full, options.acquisitions)
+        prepare(empty, 0)
+        ours = ["--snakefile", f"{ROOT}/Snakefile", "--dry-run"]
+        jobs = int(re.findall(r"^total +(\d+)", cpu_seconds(full, *ours, "--quiet", "rules")[1], flags=re.MULTILINE)[0])
+        for folder, snakefile in ((alone, "rule all:\n"), (barest, BAREST.format(jobs=jobs - 1))):
+            folder.mkdir()
+            (folder / "Snakefile").write_text(snakefile)
+        runs = {
+            "alone": lambda: cpu_seconds(alone, "--dry-run", "--quiet"),
+            "empty": lambda: cpu_seconds(empty, *ours, "--quiet"),
+            "planned": lambda: cpu_seconds(full, *ours, "--quiet"),
+            "printed": lambda: cpu_seconds(full, *ours),
+            "barest": lambda: cpu_seconds(barest, "--dry-run", "--quiet"),
+        }
+        cpu = {name: min(run()[0] for _ in range(options.repeats)) for name, run in runs.items()}
+        prepare(full, 2)
+        first = min(seconds_to_first_job(full) for _ in range(options.repeats))
+
+    def each(name: str) -> float:
+        return (cpu[name] - cpu["alone"]) / jobs * 1000
+
+    print(f"Snakemake alone                            {cpu['alone']:7.2f} CPU s")
+    print(f"this workflow, empty sheet                 {cpu['empty']:7.2f} CPU s    {cpu['empty'] / cpu['alone']:5.2f} x Snakemake alone")
+    print(f"{options.acquisitions} acquisitions, {jobs} jobs: planned       {cpu['planned']:7.2f} CPU s    {each('planned'):5.2f} ms a job")
+    print(f"{options.acquisitions} acquisitions, {jobs} jobs: and printed   {cpu['printed']:7.2f} CPU s    {each('printed'):5.2f} ms a job")
+    print(f"as many jobs of the barest rule: planned   {cpu['barest']:7.2f} CPU s    {each('barest'):5.2f} ms a job")
+    print(f"a job of ours over one of the barest rule                    {each('planned') / each('barest'):5.2f} x")
+    print(f"from `snakemake` to the first job          {first:7.2f} s of wall clock, at a load of {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()
