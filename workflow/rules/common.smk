@@ -98,8 +98,13 @@ def row(wildcards):
 
 
 def tiffs(wildcards):
-    """Return the TIFFs of an acquisition that exist: a missing one is for `cvdm ingest` to name, and costs no other acquisition."""
-    return [path for path in (row(wildcards).input, row(wildcards).target) if path and Path(path).is_file()]
+    """Return the TIFFs of an acquisition that can be named as inputs.
+
+    A missing one is for `cvdm ingest` to name, and costs no other acquisition. One with `<`, `{` and the like in its path would be
+    taken for a pattern; it is read all the same, but a change of it is not noticed.
+    """
+    files = [path for path in (row(wildcards).input, row(wildcards).target) if path and Path(path).is_file()]
+    return [path for path in files if not re.search(r"[<>{}]", path)]
 
 
 def trained_model(_wildcards):
