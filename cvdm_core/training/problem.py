@@ -62,7 +62,8 @@ def prepare(config: Config) -> Problem:
     UserError
         If there are no training pairs, splits are mixed, or a pair does not fit the others.
     """
-    rows = list(read_sheet(config.acquisitions).values())
+    # A row that `cvdm register` could not measure is ingested for nobody; the index page names it.
+    rows = [row for row in read_sheet(config.acquisitions).values() if row.registered]
     check_splits(rows)
     training, validation = (open_pairs(config, rows, split) for split in ("train", "val"))
     if not training:
