@@ -4,7 +4,7 @@
 
 PSNR alone rewards blur, so three things are judged together: scale-invariant PSNR of one sample and of the mean, power of one sample
 between 0.15 and 0.35 cycles a pixel over the truth's, and spread-skill (root mean square error over predicted spread, corrected for
-the number of samples; 1 is calibrated). The rule of DESIGN section 3: the smallest number of steps that is no worse than 200 in PSNR (of the mean), whose
+the number of samples; 1 is calibrated). The rule: the smallest number of steps that is no worse than 200 in PSNR (of the mean), whose
 high-frequency power is within 5 % of the truth's, and that is no less calibrated.
 """
 

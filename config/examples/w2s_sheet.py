@@ -19,6 +19,7 @@ CHANNELS = ("mitochondria", "filaments", "actin")
 
 
 def main(data: Path, sheet: Path) -> None:
+    """Write `sheet` from the manifest in the folder `data`."""
     with (data / "manifest.csv").open(encoding="utf-8", newline="") as stream:
         rows = [
             Acquisition.model_validate(
