@@ -60,7 +60,9 @@ def test_both_profiles_are_understood_under_the_names_the_documentation_gives(fa
 def test_jobs_follow_from_the_sizes_in_the_sheet(facility: Facility) -> None:
     facility.configure(store={"chunk": 256, "shard": 1024}, sampling={"shards_per_job": 4})
     # Restored to 2048 x 2048 and 5000 x 5000: 4 and 25 shards a plane, of 2 channels each in the second.
-    write_sheet(facility.sheet, sheet_of(registered("a", "train"), registered("b", "test", 1024), registered("c", "predict", 2500, size_c=2)))
+    write_sheet(
+        facility.sheet, sheet_of(registered("a", "train"), registered("b", "test", 1024), registered("c", "predict", 2500, size_c=2))
+    )
     assert facility.planned() == {"ingest": 3, "train": 1, "sample": 1 + 13, "stitch": 2, "evaluate": 2, "report": 2}
 
 

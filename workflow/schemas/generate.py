@@ -33,7 +33,8 @@ Several files lie over one another, later ones over earlier ones; `--config 'sam
 `# yaml-language-server: $schema=../workflow/schemas/config.schema.json` at the top makes editors complete and check the file.
 
 When a value changes, what depends on it runs again, and nothing else: `store` from ingestion on (`output_dtype`: from sampling
-on), `model` and `training` (but not `workers` and `save_every`) from training on, `sampling` from sampling on, `evaluation` from evaluation on.
+on), `model` and `training` (but not `workers` and `save_every`) from training on, `sampling` from sampling on, `evaluation` from
+evaluation on.
 """
 
 SHEET = """\
