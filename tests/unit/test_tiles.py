@@ -50,6 +50,12 @@ def test_tiles_hold_every_pixel_of_a_region_exactly_once_with_their_whole_margin
             assert outer.start <= max(0, inner.start - margin)
             assert outer.stop >= min(size, inner.stop + margin)
     assert (seen == 1).all()
+    assert len({tuple(part.stop - part.start for part in one.outer) for one in tiles(shape, tile, margin, stride)}) == 1
+
+
+def test_regions_of_neighbouring_shards_are_shown_in_tiles_of_one_shape():
+    shapes = {tuple(part.stop - part.start for part in one.outer) for edge in (1024, 1088, 1152) for one in tiles((edge, edge), 576, 73, 8)}
+    assert shapes == {(656, 656)}
 
 
 def test_a_region_that_fits_is_one_tile_without_margin():
