@@ -66,7 +66,10 @@ class ScheduleSettings(Section):
     base_channels: int = Field(8, ge=4, description="channels of the small network for lambda(x)")
     curvature_weight: float = Field(1e-3, ge=0, description="alpha, the weight of the squared second derivative of gamma (paper: 1e-3)")
     lambda_min: float = Field(
-        6.0, ge=6.0, le=16.0, description="smallest lambda; gamma(1) is at most exp(-lambda_min), so 6 keeps it below 2.5e-3"
+        14.0,
+        ge=6.0,
+        le=16.0,
+        description="smallest lambda; gamma(1) <= exp(-lambda_min): so little that even a field's brightness is lost in noise",
     )
 
 

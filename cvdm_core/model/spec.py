@@ -31,7 +31,7 @@ class ScheduleSpec:
     kind: ScheduleKind = "learned"
     base_channels: int = 8
     curvature_weight: float = 1e-3
-    lambda_min: float = 6.0
+    lambda_min: float = 14.0
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ LAMBDAS = torch.tensor([6.0, 7.3, 14.0], dtype=torch.float64).reshape(3, 1, 1, 1
 @pytest.fixture(scope="module")
 def schedule() -> Schedule:
     """A learned schedule that is not the one it starts from."""
-    schedule = Schedule(ScheduleSpec()).double().requires_grad_(False)
+    schedule = Schedule(ScheduleSpec(lambda_min=6.0)).double().requires_grad_(False)
     assert schedule.time is not None
     schedule.time.increments += 0.5 * torch.randn(12, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     return schedule
