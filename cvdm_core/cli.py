@@ -33,7 +33,10 @@ def _load(files: list[Path], overrides: list[str] | None, threads: int = 0) -> C
     if threads:
         import torch
 
+        from cvdm_core.model import keep_freed_memory
+
         torch.set_num_threads(threads)
+        keep_freed_memory()
     return load(files, overrides or ())
 
 

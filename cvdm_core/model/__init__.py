@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cvdm_core.model.device import autocast as autocast
     from cvdm_core.model.device import choose_device as choose_device
+    from cvdm_core.model.device import keep_freed_memory as keep_freed_memory
     from cvdm_core.model.device import resolve_precision as resolve_precision
     from cvdm_core.model.diffusion import Restorer as Restorer
     from cvdm_core.model.diffusion import build_model as build_model
@@ -32,6 +33,7 @@ _HOME = {
     "build_model": "diffusion",
     "choose_device": "device",
     "draw": "sampler",
+    "keep_freed_memory": "device",
     "resolve_precision": "device",
     "time_grid": "sampler",
 }
