@@ -77,6 +77,7 @@ def write_index(config: Config) -> Path:
     except UserError as error:
         problems.append(str(error))
     cards = [_card(config, row, [failure for failure in failures if failure.subject == name]) for name, row in rows.items()]
+    cards.sort(key=lambda card: card.state == "training only")  # people come for what was restored
     page = paths.index_page(config)
     content = render(
         "index.html.j2",
