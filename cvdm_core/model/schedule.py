@@ -23,7 +23,7 @@ GAMMA_FLOOR = 1e-9  # a higher floor makes steps of zero length where lambda is 
 BERNSTEIN_DEGREE = 12
 LINEAR_BETA = (0.1, 20.0)  # Ho et al. 2020, beta from 1e-4 to 0.02 over 1000 steps, in continuous time
 LAMBDA_MAX = -math.log(GAMMA_FLOOR)  # keeps gamma above the floor without a clamp, so that its equation holds everywhere
-LAMBDA_START = 3.0  # the network's zero is lambda_min + 0.7
+LAMBDA_START = 3.0  # the network's zero is lambda_min + 5 % of what lies between lambda_min and LAMBDA_MAX
 TIME_HIDDEN = 1024  # hidden units of each published time network
 
 
