@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from cvdm_core.config import NAME_PATTERN, Split
 from cvdm_core.errors import UserError
+from cvdm_core.files import write_file
 
 _Optional = BeforeValidator(lambda value: None if value == "" else value)
 Positive = Annotated[float | None, Field(gt=0, allow_inf_nan=False), _Optional]
@@ -117,6 +117,22 @@ def read_sheet(path: str | Path) -> dict[str, Acquisition]:
     return rows
 
 
+def find_acquisition(path: str | Path, name: str) -> Acquisition:
+    """Return one measured row of the sheet.
+
+    Raises
+    ------
+    UserError
+        If the sheet has no such row, or `cvdm register` has not measured it yet.
+    """
+    row = read_sheet(path).get(name)
+    if row is None:
+        raise UserError(f"{path}: there is no acquisition {name!r}; give a name that stands in the sheet, or add it with `cvdm register`.")
+    if not row.registered:
+        raise UserError(f"{path}: {name!r} has no measured shape and pixel size yet; run `cvdm register`.")
+    return row
+
+
 def read_rows(path: str | Path) -> tuple[dict[str, Acquisition], list[Unusable]]:
     """Read the sheet for `cvdm register`: the usable rows, and every other line with its problem.
 
@@ -199,11 +215,7 @@ def write_sheet(path: str | Path, rows: dict[str, Acquisition], set_aside: Seque
         surplus = line.cells.get("")
         cells = [line.cells.get(column, "") for column in COLUMNS[1:]] + (surplus.split("\t") if surplus else [])
         lines.append([SET_ASIDE + line.acquisition, *cells])
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    partial.write_bytes("".join(map(_line, lines)).encode("utf-8"))
-    partial.replace(target)
+    write_file(path, "".join(map(_line, lines)))
 
 
 def _line(cells: Sequence[str]) -> str:

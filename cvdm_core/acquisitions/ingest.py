@@ -20,14 +20,15 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from cvdm_core import paths
 from cvdm_core.config import Config, StoreSettings
 from cvdm_core.errors import UserError
-from cvdm_core.images.omezarr import PARTIAL, create_image, write_region
+from cvdm_core.files import PARTIAL
+from cvdm_core.images.omezarr import create_image, write_region
 from cvdm_core.images.omezarr_metadata import ImageInfo, display_windows, target_origin_um, write_metadata, write_ome_xml
 from cvdm_core.images.publishing import publish
 from cvdm_core.images.tiff import TiffHeader, TiffPlanes, open_planes
 from cvdm_core.images.tiles import shards
 from cvdm_core.records.receipts import Receipt, sha256_file, stage
 from cvdm_core.records.verify import folder_checksums
-from cvdm_core.sheet import Acquisition, read_sheet
+from cvdm_core.sheet import Acquisition, find_acquisition
 
 SAME_LENGTH = 1e-6  # the sheet holds ten digits
 
@@ -64,7 +65,7 @@ def ingest(config: Config, acquisition: str) -> None:
         If the sheet has no such registered row, or a TIFF is missing, damaged, or not what was registered. No store has changed then.
     """
     with stage(paths.ingest_receipt(config, acquisition), "ingest", acquisition, config.results) as receipt, ExitStack() as open_files:
-        row = _registered_row(config, acquisition)
+        row = find_acquisition(config.acquisitions, acquisition)
         images = [open_files.enter_context(_opened_input(config, row))]
         if row.target:
             images.append(open_files.enter_context(_opened_target(config, row)))
@@ -81,15 +82,6 @@ def ingest(config: Config, acquisition: str) -> None:
         if not row.target:
             shutil.rmtree(paths.target_store(config, acquisition), ignore_errors=True)
         _fill(receipt, config, row, images)
-
-
-def _registered_row(config: Config, acquisition: str) -> Acquisition:
-    row = read_sheet(config.acquisitions).get(acquisition)
-    if row is None:
-        raise UserError(f"{config.acquisitions}: there is no acquisition {acquisition!r}; add it with `cvdm register`.")
-    if not row.registered:
-        raise UserError(f"{config.acquisitions}: {acquisition!r} has not been measured yet; run `cvdm register`.")
-    return row
 
 
 @contextmanager

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+
+from cvdm_core.files import write_file
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,4 @@ def write_refusals(sheet: str | Path, refusals: Sequence[Refusal]) -> None:
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow([column.name for column in fields(Refusal)])
     writer.writerows(astuple(refusal) for refusal in refusals)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(text.getvalue().encode("utf-8", errors="backslashreplace"))
-    partial.replace(path)
+    write_file(path, text.getvalue().encode("utf-8", errors="backslashreplace"))

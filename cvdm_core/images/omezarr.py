@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Sequence
@@ -28,13 +27,13 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from cvdm_core.config import StoreSettings
 from cvdm_core.errors import UserError
+from cvdm_core.files import write_file
 from cvdm_core.images.pyramid import level_region, level_shape, levels, pyramid
 from cvdm_core.images.shards import chunks, codec, encode_shard, fill_value
 from cvdm_core.images.tiles import Shape, Shard
 
 AXES = ("t", "c", "z", "y", "x")
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
-PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -245,7 +244,7 @@ def _write_level(
             content = _encode(part, layout, level)
             name = layout.file_name(level, (region.t, region.c, region.z, top // edge, left // edge))
             path = folder / path_in_store / name
-            _write_durably(path, content)
+            write_file(path, content)
             written[path.relative_to(folder).as_posix()] = [len(content), hashlib.sha256(content).hexdigest()]
     return written
 
@@ -257,16 +256,6 @@ def _encode(pixels: NDArray[Any], layout: Layout, level: int) -> bytes:
     (_, _, whole), *_ = chunks(pixels, edge)
     packed: bytes = codec(layout.compressor).encode(whole)
     return packed
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
-    with open(partial, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
 
 
 def shard_files(folder: Path, path_in_store: str, shard: Shard, level: int) -> list[str]:

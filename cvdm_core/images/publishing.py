@@ -6,7 +6,6 @@ zero and misspelt units; those are checked here.
 
 from __future__ import annotations
 
-import shutil
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ import ome_zarr_models.v05
 import zarr
 
 from cvdm_core.errors import UserError
-from cvdm_core.images.omezarr import PARTIAL, Layout, read_layout
+from cvdm_core.files import PARTIAL, replace_folder
+from cvdm_core.images.omezarr import Layout, read_layout
 from cvdm_core.images.omezarr_metadata import read_metadata
 from cvdm_core.images.shards import CHECKSUM_BYTES
 
@@ -35,12 +35,7 @@ def publish(partial: Path, final: Path) -> None:
     for path in partial.rglob(f"*{PARTIAL}"):
         path.unlink()  # what a killed writer left behind; its file was written again by the next one
     validate(partial)
-    old = final.with_name(f".{final.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.replace(old)
-    partial.replace(final)
-    shutil.rmtree(old, ignore_errors=True)
+    replace_folder(partial, final)
 
 
 def validate(store: Path) -> None:

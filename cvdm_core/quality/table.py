@@ -6,13 +6,14 @@ A metric that could not be computed has the value NaN (null in the files) and a 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
 import xarray as xr
+
+from cvdm_core.files import replacing
 
 COLUMNS = ("acquisition", "model", "split", "channel", "image", "metric", "value", "unit", "reference", "reason")
 
@@ -86,7 +87,6 @@ def write_results(folder: Path, frame: pd.DataFrame, curves: xr.Dataset) -> list
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> Path:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    write(partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        write(partial)
     return path

@@ -21,6 +21,7 @@ from typing import Any
 
 from cvdm_core import __version__
 from cvdm_core.errors import UserError
+from cvdm_core.files import write_file
 
 VERSIONED_PACKAGES = ("torch", "numpy", "zarr", "tifffile", "imagecodecs", "scikit-image")
 
@@ -37,16 +38,8 @@ def fingerprint(*parts: object) -> str:
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write JSON durably: to a neighbour, fsync, rename. A reader sees the old file or the new one."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    with open(partial, "w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=1, sort_keys=True, allow_nan=False)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(target)
+    """Write JSON durably; a reader sees the old file or the new one."""
+    write_file(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from cvdm_core.errors import UserError
+from cvdm_core.files import PARTIAL
 from cvdm_core.records.receipts import read_json, sha256_file
 
 STORE = ".ome.zarr"
-PARTIAL = ".partial"
 
 log = logging.getLogger(__name__)
 

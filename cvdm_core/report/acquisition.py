@@ -18,14 +18,15 @@ from pydantic import ValidationError
 from cvdm_core import paths
 from cvdm_core.config import Config, SamplingSettings
 from cvdm_core.errors import UserError
+from cvdm_core.files import write_file
 from cvdm_core.quality.uncertainty import expected_coverage
 from cvdm_core.records.receipts import read_json, sha256_file, stage
 from cvdm_core.report import figures, tables
 from cvdm_core.report.gallery import channel_pictures
-from cvdm_core.report.page import render, write_page
+from cvdm_core.report.page import render
 from cvdm_core.report.planes import find_sources
 from cvdm_core.report.provenance import facts, methods
-from cvdm_core.sheet import Acquisition, read_sheet
+from cvdm_core.sheet import Acquisition, find_acquisition
 
 
 def write_report(config: Config, acquisition: str) -> Path:
@@ -39,18 +40,11 @@ def write_report(config: Config, acquisition: str) -> Path:
     page = paths.report_page(config, acquisition)
     with stage(paths.report_receipt(config, acquisition), "report", acquisition, config.results) as receipt:
         read = [paths.stitch_receipt(config, acquisition), paths.evaluate_receipt(config, acquisition)]
-        write_page(page, render("acquisition.html.j2", **_content(config, _find(config, acquisition))))
+        write_file(page, render("acquisition.html.j2", **_content(config, find_acquisition(config.acquisitions, acquisition))))
         receipt.read = {str(path): sha256_file(path) for path in read}
         receipt.wrote = {str(page): sha256_file(page)}
         receipt.details = {"bytes": page.stat().st_size}
     return page
-
-
-def _find(config: Config, acquisition: str) -> Acquisition:
-    row = read_sheet(config.acquisitions).get(acquisition)
-    if row is None:
-        raise UserError(f"{config.acquisitions}: there is no acquisition {acquisition!r}; give a name that stands in the sheet.")
-    return row
 
 
 def _content(config: Config, row: Acquisition) -> dict[str, Any]:

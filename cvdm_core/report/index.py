@@ -21,9 +21,10 @@ from cvdm_core import paths
 from cvdm_core.acquisitions.refusals import refusals_file
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
+from cvdm_core.files import write_file
 from cvdm_core.records.receipts import read_json
 from cvdm_core.report import tables
-from cvdm_core.report.page import render, write_page
+from cvdm_core.report.page import render
 from cvdm_core.report.pictures import ScaleBar, display_shape, match, png_uri, resize, scale_bar, window
 from cvdm_core.report.planes import find_sources, open_plane, read_field
 from cvdm_core.sheet import Acquisition, read_sheet
@@ -90,7 +91,7 @@ def write_index(config: Config) -> Path:
         sheet=config.acquisitions,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-    write_page(page, content)
+    write_file(page, content)
     return page
 
 

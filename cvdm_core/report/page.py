@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -45,11 +43,3 @@ def render(template: str, **content: Any) -> str:
     source, _, _ = jinja2.PackageLoader("cvdm_core.report").get_source(environment, "page.js")
     script_sha = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
     return environment.get_template(template).render(script=Markup(source), script_sha=script_sha, version=__version__, **content)
-
-
-def write_page(path: Path, text: str) -> None:
-    """Write a page by rename: a reader sees the old one or the new one, never a half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

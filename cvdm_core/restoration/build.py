@@ -14,7 +14,8 @@ from rich.progress import track
 
 from cvdm_core import paths
 from cvdm_core.config import Config
-from cvdm_core.images.omezarr import PARTIAL, create_image, write_pyramid, write_region
+from cvdm_core.files import PARTIAL
+from cvdm_core.images.omezarr import create_image, write_pyramid, write_region
 from cvdm_core.images.omezarr_metadata import ImageInfo, display_windows, target_origin_um, write_metadata
 from cvdm_core.images.reading import open_image
 from cvdm_core.images.tiles import Shard, shards

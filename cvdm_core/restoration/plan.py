@@ -19,7 +19,7 @@ from cvdm_core.images.tiles import Shape, Shard
 from cvdm_core.model.folder import LoadedModel
 from cvdm_core.records.receipts import fingerprint, read_json, sha256_file, write_json
 from cvdm_core.restoration.statistics import statistics_of
-from cvdm_core.sheet import Acquisition, read_sheet
+from cvdm_core.sheet import Acquisition
 
 Files = dict[str, list[int | str]]
 """Bytes and sha256 of files, by their name relative to a store."""
@@ -73,22 +73,6 @@ class Plan:
 def path_in_store(quantity: str) -> str:
     """Return where an image lies inside the restored store: the mean at its root, the others in groups of their names."""
     return "" if quantity == "mean" else quantity
-
-
-def find_acquisition(config: Config, name: str) -> Acquisition:
-    """Return a registered row of the sheet.
-
-    Raises
-    ------
-    UserError
-        If the sheet has no such row, or nobody has measured it yet.
-    """
-    row = read_sheet(config.acquisitions).get(name)
-    if row is None:
-        raise UserError(f"{config.acquisitions}: there is no acquisition {name!r}; give a name that stands in the sheet.")
-    if not row.registered:
-        raise UserError(f"{config.acquisitions}: {name!r} has no measured shape and pixel size yet; run `cvdm register`.")
-    return row
 
 
 def make_plan(config: Config, row: Acquisition, model: LoadedModel) -> Plan:

@@ -22,7 +22,6 @@ from cvdm_core.restoration.plan import (
     Plan,
     ShardReceipts,
     differing,
-    find_acquisition,
     held_shard,
     make_plan,
     path_in_store,
@@ -30,6 +29,7 @@ from cvdm_core.restoration.plan import (
     record_shard,
 )
 from cvdm_core.restoration.shard import ShardRestorer
+from cvdm_core.sheet import find_acquisition
 
 
 def sample_block(config: Config, acquisition: str, block: int) -> None:
@@ -43,7 +43,7 @@ def sample_block(config: Config, acquisition: str, block: int) -> None:
     UserError
         If the acquisition, its input or the model is missing or does not fit, or there is no such block.
     """
-    row = find_acquisition(config, acquisition)
+    row = find_acquisition(config.acquisitions, acquisition)
     target = paths.block_receipt(config, acquisition, block)
     with stage(target, "sample", acquisition, config.results, part=f"{block:04d}") as receipt:
         model = load_model(paths.model_folder(config))

@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 from cvdm_core import paths
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
-from cvdm_core.images.omezarr import PARTIAL
+from cvdm_core.files import PARTIAL
 from cvdm_core.images.publishing import publish
 from cvdm_core.images.tiles import block_shards, n_blocks
 from cvdm_core.model.folder import LoadedModel, load_model
 from cvdm_core.records.receipts import read_json, stage, write_json
 from cvdm_core.restoration.build import build_store
-from cvdm_core.restoration.plan import Plan, ShardReceipts, differing, find_acquisition, make_plan, path_in_store, published_shards
+from cvdm_core.restoration.plan import Plan, ShardReceipts, differing, make_plan, path_in_store, published_shards
 from cvdm_core.restoration.seams import measure_seams
+from cvdm_core.sheet import find_acquisition
 
 NAMED_BLOCKS = 8
 """Blocks named in one error message; more would hide the sentence."""
@@ -42,7 +43,7 @@ def stitch(config: Config, acquisition: str) -> None:
     UserError
         If blocks are missing, damaged or of other settings: names them and the command that restores them.
     """
-    row = find_acquisition(config, acquisition)
+    row = find_acquisition(config.acquisitions, acquisition)
     with stage(paths.stitch_receipt(config, acquisition), "stitch", acquisition, config.results) as receipt:
         model = load_model(paths.model_folder(config))
         plan = make_plan(config, row, model)

@@ -11,6 +11,7 @@ from typing import Any
 import safetensors.torch
 
 from cvdm_core import paths
+from cvdm_core.files import replace_folder
 from cvdm_core.model import build_model
 from cvdm_core.model.folder import save_model
 from cvdm_core.records.receipts import versions
@@ -49,7 +50,7 @@ def write_folder(problem: Problem, state: TrainingState, data: Sequence[Mapping[
     for name in ("validation", "tensorboard"):
         if (problem.state_folder / name).is_dir():
             shutil.copytree(problem.state_folder / name, partial / name)
-    _replace(partial, final)
+    replace_folder(partial, final)
     return final
 
 
@@ -73,12 +74,3 @@ def _info(problem: Problem, state: TrainingState, data: Sequence[Mapping[str, An
         "data": [dict(entry) for entry in data],
         "versions": versions(),
     }
-
-
-def _replace(partial: Path, final: Path) -> None:
-    old = final.with_name(f".{final.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.rename(old)
-    partial.rename(final)
-    shutil.rmtree(old, ignore_errors=True)

@@ -6,7 +6,6 @@ A safetensors file, so that a state from anywhere holds numbers and nothing that
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from cvdm_core.errors import UserError
+from cvdm_core.files import write_file
 
 Tensors = dict[str, torch.Tensor]
 Row = tuple[int, str, float]
@@ -67,16 +67,10 @@ PLAIN_FIELDS = ("step", "best_step", "best_loss", "rows", "seconds")
 
 
 def save_state(path: Path, state: TrainingState) -> None:
-    """Write the state durably: to a neighbour, fsync, rename. A reader sees the old state or the new one."""
+    """Write the state durably; a reader sees the old state or the new one."""
     tensors = {f"{name}/{key}": value.detach().cpu().contiguous() for name in TENSOR_FIELDS for key, value in getattr(state, name).items()}
     header = {"state": json.dumps({name: getattr(state, name) for name in PLAIN_FIELDS})}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(partial, "wb") as stream:
-        stream.write(safetensors.torch.save(tensors, header))
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    write_file(path, safetensors.torch.save(tensors, header))
 
 
 def load_state(path: Path) -> TrainingState | None:
@@ -106,6 +100,4 @@ def load_state(path: Path) -> TrainingState | None:
 def write_curves(path: Path, rows: list[Row]) -> None:
     """Write the curves as CSV in long format, with the columns step, name, value."""
     lines = ["step,name,value", *(f"{step},{name},{value:.7g}" for step, name, value in rows)]
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_file(path, "\n".join(lines) + "\n")

@@ -19,9 +19,10 @@ from cvdm_core import paths
 from cvdm_core.model.folder import load_model
 from cvdm_core.records.receipts import fingerprint
 from cvdm_core.records.verify import folder_checksums, verify
-from cvdm_core.restoration.plan import find_acquisition, make_plan
+from cvdm_core.restoration.plan import make_plan
 from cvdm_core.restoration.sample import sample_block
 from cvdm_core.restoration.stitch import stitch
+from cvdm_core.sheet import find_acquisition
 
 SIZE = (24, 33)
 ONE_BLOCK = {"shards_per_job": 16}
@@ -44,7 +45,7 @@ def undisturbed(tmp_path_factory):
 
 
 def plan_of(config):
-    return make_plan(config, find_acquisition(config, NAME), load_model(paths.model_folder(config)))
+    return make_plan(config, find_acquisition(config.acquisitions, NAME), load_model(paths.model_folder(config)))
 
 
 def whole_files(config):

@@ -18,10 +18,11 @@ from cvdm_core.images.intensity import Normalisation, upsample
 from cvdm_core.images.tiles import Shard, n_blocks, padded
 from cvdm_core.model.folder import load_model
 from cvdm_core.records.receipts import read_json
-from cvdm_core.restoration.plan import find_acquisition, make_plan, path_in_store
+from cvdm_core.restoration.plan import make_plan, path_in_store
 from cvdm_core.restoration.sample import sample_block
 from cvdm_core.restoration.shard import ShardRestorer, read_condition
 from cvdm_core.restoration.statistics import summarise
+from cvdm_core.sheet import find_acquisition
 
 DEFAULT = SamplingSettings()
 
@@ -41,7 +42,7 @@ def computed(monkeypatch):
 
 
 def plan_of(config):
-    return make_plan(config, find_acquisition(config, NAME), load_model(paths.model_folder(config)))
+    return make_plan(config, find_acquisition(config.acquisitions, NAME), load_model(paths.model_folder(config)))
 
 
 def restore_all(config, order=1):

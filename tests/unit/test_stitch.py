@@ -15,11 +15,12 @@ from cvdm_core.images.tiles import n_blocks
 from cvdm_core.model.folder import load_model
 from cvdm_core.records.receipts import read_json
 from cvdm_core.records.verify import verify
-from cvdm_core.restoration.plan import find_acquisition, make_plan
+from cvdm_core.restoration.plan import make_plan
 from cvdm_core.restoration.sample import sample_block
 from cvdm_core.restoration.seams import measure_seams
 from cvdm_core.restoration.shard import ShardRestorer
 from cvdm_core.restoration.stitch import stitch
+from cvdm_core.sheet import find_acquisition
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ def never_computes(monkeypatch):
 
 
 def plan_of(config):
-    return make_plan(config, find_acquisition(config, NAME), load_model(paths.model_folder(config)))
+    return make_plan(config, find_acquisition(config.acquisitions, NAME), load_model(paths.model_folder(config)))
 
 
 def restore_all(config):

@@ -1,0 +1,49 @@
+"""Writing by rename: the old file or the new one, and nothing left beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cvdm_core.files import replace_folder, replacing, write_file
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_text_and_bytes_arrive_in_new_folders(tmp_path: Path) -> None:
+    write_file(tmp_path / "deep" / "a.txt", "µm\n")
+    write_file(tmp_path / "deep" / "b.bin", b"\xff")
+    assert (tmp_path / "deep" / "a.txt").read_bytes() == b"\xc2\xb5m\n"
+    assert (tmp_path / "deep" / "b.bin").read_bytes() == b"\xff"
+    assert names(tmp_path / "deep") == ["a.txt", "b.bin"]
+
+
+def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_file(path, "old")
+    with replacing(path) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+def test_a_failed_write_changes_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_file(path, "old")
+    with pytest.raises(OSError, match="No space left"), replacing(path) as partial:
+        partial.write_text("half")
+        raise OSError(28, "No space left on device")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
+    for name, text in (("final", "old"), ("next", "new")):
+        write_file(tmp_path / name / "content", text)
+    write_file(tmp_path / ".final.old" / "content", "left by a killed run")
+    replace_folder(tmp_path / "next", tmp_path / "final")
+    assert (tmp_path / "final" / "content").read_text() == "new"
+    assert names(tmp_path) == ["final"]
