@@ -97,6 +97,11 @@ class TrainingSettings(Section):
     warmup_steps: int = Field(50, ge=0, description="steps of linear warm-up; after half of all steps the rate falls linearly to zero")
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the moving average of weights, which is what is used afterwards")
+    intensities: Literal["absolute", "relative"] = Field(
+        "absolute",
+        description="absolute: a channel's counts mean the same in all files; relative: every file has its own gain and offset "
+        "(auto-scaled exports), so each target is put on the scale of its input by a line, and uncertainty is judged after such a fit too",
+    )
     precision: Precision = Field("auto", description="auto: bfloat16 where the hardware has it, else float32")
     devices: int = Field(1, ge=1, description="GPUs of one node (DDP); ignored on a CPU")
     workers: int = Field(0, ge=0, description="data-loading processes; 0 loads in the main process")

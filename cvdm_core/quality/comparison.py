@@ -143,12 +143,14 @@ class CalibrationCurve:
 
 
 def uncertainty_rows(
-    channel: str, comparison: Comparison, quantities: Mapping[str, Source], samples: int, coverage_note: str
+    channel: str, comparison: Comparison, truth: Source, quantities: Mapping[str, Source], samples: int, coverage_note: str
 ) -> tuple[list[Row], CalibrationCurve]:
     """Return coverage, spread_skill, spearman_std and spearman_input, and the calibration curve.
 
     Parameters
     ----------
+    truth
+        The truth in the unit of the restored image.
     quantities
         "std", "lower" and "upper".
     samples
@@ -162,14 +164,14 @@ def uncertainty_rows(
     for plane, block in comparison.pieces():
         where = thin(block, step)
         pixels = {name: source.read(plane, *block)[where].ravel() for name, source in sources.items()}
-        error = pixels["restored"] - comparison.truth.read(plane, *block)[where].ravel()
+        error = pixels["restored"] - truth.read(plane, *block)[where].ravel()
         for name, values in {**pixels, "error": error}.items():
             picked[name].append(values)
     ranked = {name: np.concatenate(pieces) for name, pieces in picked.items()}
     calibration = Calibration(bin_edges(ranked["std"]), finite_sample_factor(samples, ddof=1))
     for plane, block in comparison.pieces():
         stored = (quantities[name].read(plane, *block) for name in UNCERTAIN)
-        calibration.add(comparison.truth.read(plane, *block), comparison.images["restored"].read(plane, *block), *stored)
+        calibration.add(truth.read(plane, *block), comparison.images["restored"].read(plane, *block), *stored)
     constant = "the standard deviation, the input or the error is constant"
     rows = [
         make_row(channel, "restored", "coverage", calibration.coverage, note=coverage_note),

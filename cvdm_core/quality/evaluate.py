@@ -22,7 +22,7 @@ from cvdm_core.errors import UserError
 from cvdm_core.quality.baseline import deconvolve
 from cvdm_core.quality.comparison import UNCERTAIN, CalibrationCurve, Comparison, uncertainty_rows
 from cvdm_core.quality.fidelity import BLUR_CROP, blur_reach, fit_blur, reblur, rse, rsp
-from cvdm_core.quality.planes import BLOCK, Nothing, Plane, Source, Stored, Upsampled, blocks, inside, with_halo
+from cvdm_core.quality.planes import BLOCK, Nothing, Plane, Rescaled, Source, Stored, Upsampled, blocks, inside, with_halo
 from cvdm_core.quality.reference import Moments
 from cvdm_core.quality.resolution import BAND, FRC_CROP, FRC_SHORTEST, FRC_THRESHOLD, RingCorrelation, central_square, ring_correlation
 from cvdm_core.quality.table import DEFINITIONS, Row, make_row, to_frame, write_results
@@ -67,6 +67,14 @@ class Stores:
         return y, x
 
 
+@dataclass(frozen=True)
+class TrainedOn:
+    """What the model's description says of its truth: its range by channel ("*": all), and whether every file has a gain of its own."""
+
+    ranges: dict[str, float] = field(default_factory=dict)
+    relative: bool = False
+
+
 def evaluate(config: Config, acquisition: str) -> None:
     """Measure a restored acquisition; write metrics.parquet, metrics.tsv, curves.nc and the receipt evaluate.json.
 
@@ -85,9 +93,9 @@ def evaluate(config: Config, acquisition: str) -> None:
         receipt.settings = {"evaluation": config.evaluation.model_dump(mode="json"), "sampling": config.sampling.model_dump(mode="json")}
         stores = _open(config, row)
         names = [str(name) for name in stores.restored.array.coords["c"].values]
-        ranges = _training_ranges(paths.model_folder(config) / "model.yaml")
+        trained = _trained_on(paths.model_folder(config) / "model.yaml")
         with tempfile.TemporaryDirectory(prefix=".evaluate-", dir=folder) as scratch:
-            measured = [_measure(config, row, stores, number, name, ranges, Path(scratch)) for number, name in enumerate(names)]
+            measured = [_measure(config, row, stores, number, name, trained, Path(scratch)) for number, name in enumerate(names)]
         frame = to_frame([line for part in measured for line in part.rows], acquisition, config.model.name, row.split)
         curves = _curves(names, measured, stores)
         receipt.wrote = {str(path): sha256_file(path) for path in write_results(folder, frame, curves)}
@@ -120,20 +128,18 @@ def _open(config: Config, row: Acquisition) -> Stores:
     return Stores(raw, restored, beside, truth, "" if truth else NO_TRUTH)
 
 
-def _training_ranges(path: Path) -> dict[str, float]:
-    """Return the range of the training truth by channel, where the model knows it; "*" stands for all channels."""
+def _trained_on(path: Path) -> TrainedOn:
     if not path.is_file():
-        return {}
+        return TrainedOn()
     try:
         description = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return {str(channel): float(value) for channel, value in description.get("truth_range", {}).items()}
+        ranges = {str(channel): float(value) for channel, value in description.get("truth_range", {}).items()}
+        return TrainedOn(ranges, description.get("intensities") == "relative")
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, ValueError):
         raise UserError(f"{path}: the description of the model cannot be read; run `cvdm train` again.") from None
 
 
-def _measure(
-    config: Config, row: Acquisition, stores: Stores, number: int, channel: str, ranges: dict[str, float], scratch: Path
-) -> Measured:
+def _measure(config: Config, row: Acquisition, stores: Stores, number: int, channel: str, trained: TrainedOn, scratch: Path) -> Measured:
     planes = stores.planes(number)
     samples = {"sample": stores.beside["sample"]} if "sample" in stores.beside else {}
     images: dict[str, Source] = {"input": Upsampled(stores.raw, config.model.scale), "restored": stores.restored, **samples}
@@ -149,7 +155,7 @@ def _measure(
                 measured.rows += [make_row(channel, "richardson_lucy", metric, math.nan, sharpened) for metric in WITH_TRUTH]
             elif sharpened is not None:
                 images["richardson_lucy"] = sharpened
-        _against_truth(config, stores, stores.truth, channel, planes, images, ranges, measured)
+        _against_truth(config, stores, stores.truth, channel, planes, images, trained, measured)
     for image in ("restored", *samples):
         measured.rows += _against_input(channel, image, images[image], stores.raw, planes, config.model.scale, measured.details)
     return measured
@@ -162,7 +168,7 @@ def _against_truth(
     channel: str,
     planes: list[Plane],
     images: dict[str, Source],
-    ranges: dict[str, float],
+    trained: TrainedOn,
     measured: Measured,
 ) -> None:
     comparison = Comparison(truth, {**images, "constant": Nothing()}, planes, stores.restored.shape)
@@ -171,8 +177,8 @@ def _against_truth(
         measured.rows += [make_row(channel, image, metric, math.nan, CONSTANT_TRUTH) for metric in WITH_TRUTH for image in images]
         return
     comparison.gather()
-    trained = ranges.get(channel, ranges.get("*"))
-    data_range, origin = (trained, "0.1-99.9 % of the training truth") if trained else (span, "0.1-99.9 % of this truth")
+    known = trained.ranges.get(channel, trained.ranges.get("*"))
+    data_range, origin = (known, "0.1-99.9 % of the training truth") if known else (span, "0.1-99.9 % of this truth")
     measured.rows += comparison.pixel_rows(channel, data_range, origin)
     measured.rows += comparison.structure_rows(channel, data_range)
     measured.rows += _ring_rows(stores, truth, channel, planes, images, measured)
@@ -181,7 +187,11 @@ def _against_truth(
         quantiles, samples = facts["quantiles"], facts["samples"]
         nominal, expected = quantiles[1] - quantiles[0], expected_coverage(quantiles, samples)
         note = f"nominal {nominal:.2f}, {expected:.2f} expected of {samples} samples"
-        rows, measured.calibration = uncertainty_rows(channel, comparison, stores.beside, samples, note)
+        slope, intercept = comparison.moments["restored"].fit
+        fitted = trained.relative and slope > 0
+        judged = Rescaled(truth, -intercept / slope, 1 / slope) if fitted else truth
+        note += "; after an affine fit, because intensities are relative" if fitted else ""
+        rows, measured.calibration = uncertainty_rows(channel, comparison, judged, stores.beside, samples, note)
         measured.rows += rows
         measured.details["coverage"] = {"nominal": nominal, "expected": expected, "samples": samples}
     measured.details["range"] = {"psnr": data_range, "from": origin, "truth": vars(comparison.range)}

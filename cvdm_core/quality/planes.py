@@ -114,6 +114,18 @@ class Scratch:
         return np.array(np.memmap(self._path, np.float32, "r", shape=self._shape)[self._number[plane], y, x])
 
 
+class Rescaled:
+    """slope * source + intercept."""
+
+    def __init__(self, source: Source, intercept: float, slope: float) -> None:
+        """Keep what is rescaled on reading."""
+        self._source, self._intercept, self._slope = source, np.float32(intercept), np.float32(slope)
+
+    def read(self, plane: Plane, y: slice, x: slice) -> Float32:
+        """Return rescaled pixels."""
+        return self._slope * self._source.read(plane, y, x).astype(np.float32) + self._intercept
+
+
 class Nothing:
     """An image without any content, for the reference row."""
 

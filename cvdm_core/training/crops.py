@@ -77,13 +77,13 @@ class CropPlaces:
 
 
 class CropReader:
-    """Crops of pairs in model units, on the grid of the target."""
+    """Crops of pairs in model units, on the grid of the target; `maps` as from `statistics.measure_pair_maps`."""
 
-    def __init__(self, pairs: Sequence[Pair], crop: int, normalisation: Mapping[str, Mapping[str, Normalisation]]) -> None:
+    def __init__(self, pairs: Sequence[Pair], crop: int, maps: Sequence[Mapping[str, Mapping[str, Normalisation]]]) -> None:
         self._pairs = pairs
         self._edge = crop // pairs[0].scale
         self._scale = pairs[0].scale
-        self._normalisation = normalisation
+        self._maps = maps
 
     def read(self, places: Sequence[Place]) -> tuple[Float32, Float32]:
         """Return conditions (upsampled inputs) and targets, each (len(places), crop, crop) in model units."""
@@ -94,7 +94,7 @@ class CropReader:
         targets = np.empty_like(conditions)
         for index, place in enumerate(places):
             pair = self._pairs[place.pair]
-            maps = self._normalisation[pair.channels[place.c]]
+            maps = self._maps[place.pair][pair.channels[place.c]]
             conditions[index] = maps["input"].to_model(conditions[index])
             targets[index] = maps["target"].to_model(pair.read_target(place, edge, edge))
         return conditions, targets

@@ -60,7 +60,7 @@ def fit(problem: Problem) -> TrainingState:
     if state.step >= settings.steps:
         return state
     places = CropPlaces(problem.training, settings.crop, settings.seed, "training")
-    reader = CropReader(problem.training, settings.crop, problem.normalisation)
+    reader = CropReader(problem.training, settings.crop, problem.maps(problem.training))
     module = TrainingModule(build_model(problem.spec, settings.seed), settings, places, reader, state)
     validation = problem.validation_crops(problem.validation) if problem.validation else None
     watch = Watch(problem.state_folder, state, validation, settings.save_every, settings.validate_every, problem.config.model.name)

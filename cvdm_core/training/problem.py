@@ -14,7 +14,7 @@ from cvdm_core.model import ModelSpec, choose_device, resolve_precision
 from cvdm_core.records.receipts import fingerprint, read_json
 from cvdm_core.sheet import read_sheet
 from cvdm_core.training.pairs import Pair, check_contents, check_splits, open_pairs
-from cvdm_core.training.statistics import measure_normalisation, measure_residual_std
+from cvdm_core.training.statistics import PairMaps, measure_normalisation, measure_pair_maps, measure_residual_std
 from cvdm_core.training.validation import Validation
 
 NOT_OF_THE_CURVE = {"workers", "save_every"}
@@ -51,7 +51,11 @@ class Problem:
 
     def validation_crops(self, pairs: Sequence[Pair]) -> Validation:
         """Return the fixed crops of these pairs."""
-        return Validation(pairs, self.config.training.crop, self.normalisation, self.config.sampling)
+        return Validation(pairs, self.config.training.crop, self.maps(pairs), self.config.sampling)
+
+    def maps(self, pairs: Sequence[Pair]) -> PairMaps:
+        """Return what brings the images of these pairs to model units."""
+        return _pair_maps(self.config, pairs, self.normalisation)
 
 
 def prepare(config: Config) -> Problem:
@@ -79,9 +83,14 @@ def prepare(config: Config) -> Problem:
             raise UserError(
                 f"{pair.row.acquisition}: no training pair has its channel {unknown[0]!r}; rename the channel, or add such a pair."
             )
-    residual_std = measure_residual_std(training, crop, seed, normalisation) or 1.0
+    residual_std = measure_residual_std(training, crop, seed, _pair_maps(config, training, normalisation)) or 1.0
     spec = ModelSpec.from_dict({**config.model.model_dump(mode="json"), "residual_std": residual_std})
     return Problem(config, training, validation, normalisation, spec, _state_folder(config, [*training, *validation]))
+
+
+def _pair_maps(config: Config, pairs: Sequence[Pair], normalisation: dict[str, dict[str, Normalisation]]) -> PairMaps:
+    settings = config.training
+    return measure_pair_maps(pairs, settings.crop, settings.seed, normalisation, settings.intensities)
 
 
 def _state_folder(config: Config, pairs: Sequence[Pair]) -> Path:

@@ -64,6 +64,7 @@ def _info(problem: Problem, state: TrainingState, data: Sequence[Mapping[str, An
         "pixel_size_um": pixel_size_um,
         "input_pixel_size_um": pixel_size_um * config.model.scale,
         "truth_range": measure_truth_range(problem.training, config.training.crop, config.training.seed),
+        "intensities": config.training.intensities,
         "seed": config.training.seed,
         "parameters": parameters,
         "numbers": {

@@ -58,23 +58,21 @@ class Validation:
     pairs : sequence of Pair
     crop : int
         Edge of the crops that the loss is taken on, on the grid of the target [pixels].
-    normalisation : mapping
-        By channel name, see `statistics.measure_normalisation`.
+    maps : sequence of mappings
+        For each pair by channel name, see `statistics.measure_pair_maps`.
     sampling : SamplingSettings
         Steps and sampler.
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], crop: int, normalisation: Mapping[str, Mapping[str, Normalisation]], sampling: SamplingSettings
+        self, pairs: Sequence[Pair], crop: int, maps: Sequence[Mapping[str, Mapping[str, Normalisation]]], sampling: SamplingSettings
     ) -> None:
         self._sampling = sampling
         places = CropPlaces(pairs, crop, SEED, "validation")
-        self._condition, self._target = _tensors(
-            CropReader(pairs, crop, normalisation), [places[number][0] for number in range(LOSS_CROPS)]
-        )
+        self._condition, self._target = _tensors(CropReader(pairs, crop, maps), [places[number][0] for number in range(LOSS_CROPS)])
         scale = pairs[0].scale
         edge = min(max(PICTURE_EDGE // scale * scale, crop), *(length * scale for pair in pairs for length in pair.shape[3:]))
-        reader, places = CropReader(pairs, edge, normalisation), CropPlaces(pairs, edge, SEED, "pictures")
+        reader, places = CropReader(pairs, edge, maps), CropPlaces(pairs, edge, SEED, "pictures")
         chosen = _fullest([places[number][0] for number in range(PICTURE_CANDIDATES)], reader)
         self._picture_condition, self._picture_target = _tensors(reader, chosen)
         self._labels = [f"{pairs[place.pair].row.acquisition}\n{pairs[place.pair].channels[place.c]}" for place in chosen]

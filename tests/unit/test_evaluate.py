@@ -53,7 +53,8 @@ class Bench:
         sections = {"store": {"chunk": 128, "shard": 256}, "model": {"scale": SCALE}}
         places = {name: str(folder / name) for name in ("results", "models")}
         self.config = parse({**places, "acquisitions": str(folder / "acquisitions.tsv"), **sections, **settings}, "test")
-        self.row = Acquisition(acquisition="cells", specimen="s", split="test", input="in.tif", target="out.tif")
+        sizes = {"size_t": 2, "size_c": 2, "size_z": 1, "size_y": edge, "size_x": edge + 8, "pixel_size_um": PIXEL_UM * SCALE}
+        self.row = Acquisition(acquisition="cells", specimen="s", split="test", input="in.tif", target="out.tif", **sizes)
         self.store("raw", self.raw, PIXEL_UM * SCALE)
         self.store("target", self.truth, PIXEL_UM)
         for name in ("ingest", "stitch"):
@@ -256,6 +257,23 @@ def test_the_range_of_psnr_is_the_models_where_it_knows_one(tmp_path):
         error = bench.mean[:, number].astype(float) - bench.truth[:, number]
         assert bench.value("psnr", channel=channel) == pytest.approx(10 * math.log10(data_range**2 / np.mean(error**2)), abs=1e-6)
     assert bench.line("psnr")["unit"] == "dB (range 1000, 0.1-99.9 % of the training truth)"
+
+
+def test_with_relative_intensities_uncertainty_is_judged_after_an_affine_fit(tmp_path):
+    values = {}
+    for name, gain, description in (("plain", 1, ""), ("scaled", 0.25, "intensities: relative\n"), ("naive", 0.25, "")):
+        bench = Bench(tmp_path / name, edge=40)
+        bench.truth = np.round(gain * bench.truth + 500 * (gain != 1)).astype(np.uint16)
+        bench.store("target", bench.truth, PIXEL_UM)
+        bench.restore()
+        folder = paths.model_folder(bench.config)
+        folder.mkdir(parents=True)
+        (folder / "model.yaml").write_text(f"name: x\n{description}")
+        bench.evaluate()
+        values[name] = {metric: bench.value(metric) for metric in ("coverage", "spread_skill", "spearman_std")}
+        assert ("after an affine fit" in bench.line("coverage")["unit"]) == (name == "scaled")
+    assert values["scaled"] == pytest.approx(values["plain"], rel=0.02)
+    assert values["naive"]["coverage"] < 0.2 and values["naive"]["spread_skill"] < 0.3
 
 
 def test_an_aperture_that_cannot_be_gives_no_reference_but_a_reason(tmp_path):

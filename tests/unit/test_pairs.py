@@ -13,9 +13,9 @@ from cvdm_core.paths import raw_store, target_store
 from cvdm_core.sheet import Acquisition, read_sheet
 from cvdm_core.training import pairs as pairs_module
 from cvdm_core.training.crops import CropPlaces, CropReader, TrainingBatches, turn
-from cvdm_core.training.pairs import Pair, check_splits, open_pairs
+from cvdm_core.training.pairs import Pair, Place, check_splits, open_pairs
 from cvdm_core.training.problem import prepare
-from cvdm_core.training.statistics import measure_normalisation, measure_residual_std
+from cvdm_core.training.statistics import measure_normalisation, measure_pair_maps, measure_residual_std
 
 ONE = Normalisation(0.0, 1.0)
 
@@ -139,7 +139,7 @@ def test_a_channel_can_be_chosen():
 
 def test_a_crop_is_the_same_place_of_input_and_target():
     pairs = [counting_pair()]
-    places, reader = CropPlaces(pairs, 16, 0, "training"), CropReader(pairs, 16, {"c0": {"input": ONE, "target": ONE}})
+    places, reader = CropPlaces(pairs, 16, 0, "training"), CropReader(pairs, 16, [{"c0": {"input": ONE, "target": ONE}}])
     for number in range(50):
         place, _ = places[number]
         condition, target = reader.read([place])
@@ -155,7 +155,7 @@ def test_a_condition_equals_the_upsampled_whole_bit_for_bit_up_to_the_border():
     whole = rng.integers(0, 4000, (1, 1, 1, 20, 24)).astype(np.uint16)
     one = array_pair(whole, np.zeros((1, 1, 1, 40, 48), np.uint16))
     expected = upsample(whole[0, 0, 0], 2)
-    places, reader = CropPlaces([one], 16, 0, "training"), CropReader([one], 16, {"c0": {"input": ONE, "target": ONE}})
+    places, reader = CropPlaces([one], 16, 0, "training"), CropReader([one], 16, [{"c0": {"input": ONE, "target": ONE}}])
     seen = set()
     for number in range(200):
         place, _ = places[number]
@@ -201,7 +201,7 @@ def test_pairs_beyond_the_memory_budget_give_the_same_crops(tree, monkeypatch):
     monkeypatch.setattr(pairs_module, "MEMORY_BUDGET", 0)
     lazy = open_pairs(tree, rows, "train")
     assert isinstance(held[0]._input, np.ndarray) and not isinstance(lazy[0]._input, np.ndarray)
-    maps = {name: {"input": ONE, "target": ONE} for name in held[0].channels}
+    maps = [{name: {"input": ONE, "target": ONE} for name in held[0].channels}] * len(held)
     for number in range(20):
         place, _ = CropPlaces(held, 32, 0, "training")[number]
         for a, b in zip(CropReader(held, 32, maps).read([place]), CropReader(lazy, 32, maps).read([place]), strict=True):
@@ -244,6 +244,31 @@ def test_hot_pixels_do_not_move_the_statistics():
     assert disturbed["target"].scale == pytest.approx(clean["target"].scale, rel=0.05)
 
 
+def test_relative_intensities_take_each_files_gain_and_offset_out_of_its_target():
+    rng = np.random.default_rng(1)
+    a, b = pair(rng, 1, 96, 2, gain=40.0, offset=100.0)
+    files = [array_pair(a[None, :, None], (gain * b + offset)[None, :, None]) for gain, offset in ((1.0, 0.0), (0.4, 900.0), (1.7, -5.0))]
+    maps = measure_normalisation(files, 32, 0)
+
+    def targets(intensities):
+        reader = CropReader(files, 64, measure_pair_maps(files, 64, 0, maps, intensities))
+        return reader.read([Place(number, 0, 0, 0, 7, 11) for number in range(3)])[1]
+
+    one, other, third = targets("relative")
+    np.testing.assert_allclose(other, one, atol=0.02)  # the trimming of the brightest thousandth leaves a little
+    np.testing.assert_allclose(third, one, atol=0.02)
+    one, other, third = targets("absolute")
+    assert np.ptp([one.mean(), other.mean(), third.mean()]) > 0.2
+
+
+def test_a_pair_of_opposite_contrast_keeps_its_channels_line():
+    rng = np.random.default_rng(1)
+    a, b = pair(rng, 1, 96, 2)
+    files = [array_pair(a[None, :, None], target[None, :, None]) for target in (b, b, 60000 - b.astype(int))]
+    maps = measure_normalisation(files[:2], 32, 0)
+    assert measure_pair_maps(files, 32, 0, maps, "relative")[2] == {"c0": maps["c0"]}
+
+
 def test_a_target_of_opposite_contrast_is_standardised_by_itself():
     rng = np.random.default_rng(1)
     a, b = pair(rng, 1, 96, 2)
@@ -260,9 +285,9 @@ def test_the_residual_std_is_that_of_target_minus_condition():
     rng = np.random.default_rng(1)
     target = rng.normal(0, 1, (1, 1, 1, 64, 64))
     one = array_pair(np.zeros((1, 1, 1, 64, 64)), 3 * target, scale=1)
-    assert measure_residual_std([one], 32, 0, {"c0": {"input": ONE, "target": ONE}}) == pytest.approx(3, rel=0.03)
+    assert measure_residual_std([one], 32, 0, [{"c0": {"input": ONE, "target": ONE}}]) == pytest.approx(3, rel=0.03)
 
 
 def _stream(pairs, crop):
-    maps = {name: {"input": ONE, "target": ONE} for one in pairs for name in one.channels}
+    maps = [{name: {"input": ONE, "target": ONE} for name in one.channels} for one in pairs]
     return CropPlaces(pairs, crop, 0, "training"), CropReader(pairs, crop, maps)
