@@ -197,7 +197,7 @@ def test_unknown_and_unmeasured_rows_are_named(tmp_path: Path) -> None:
     config = config_of(tmp_path, row_of("cells", tiff).model_copy(update={"pixel_size_um": None}))
     with pytest.raises(UserError, match="'others'"):
         ingest(config, "others")
-    with pytest.raises(UserError, match="not been measured"):
+    with pytest.raises(UserError, match="no measured shape"):
         ingest(config, "cells")
 
 
