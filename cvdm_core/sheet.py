@@ -51,6 +51,9 @@ class Acquisition(BaseModel):
     split: Split = Field(description="train, val, test, or predict (no truth needed)")
     input: str = Field(min_length=1, description="path of the TIFF, relative to the working directory or absolute")
     target: str = Field("", description="path of the TIFF with the truth of the same field, if one was acquired")
+    series: Annotated[int | None, Field(ge=0), _Optional] = Field(
+        None, description="number from 0 of the image (position, field) in the TIFF, where it holds several"
+    )
     stated_pixel_size_um: Positive = Field(None, description="pixel size of the input stated by a person, where the file does not know it")
     stated_z_step_um: Positive = Field(None, description="z step stated by a person, where the file does not know it")
     stated_channels: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(

@@ -21,11 +21,17 @@ _ROLE = re.compile(r"(?P<name>.+)_(?P<role>input|target)", re.IGNORECASE | re.DO
 
 @dataclass(frozen=True)
 class Candidate:
-    """An acquisition that could be added: the name that its file suggests, its input, and the target beside it."""
+    """An acquisition that could be added: the name that its file suggests, its input, and the target beside it.
+
+    `series`, `specimen` and `note` are set where it is one of several images of its file.
+    """
 
     name: str
     input: Path
     target: Path | None = None
+    series: int | None = None
+    specimen: str = ""
+    note: str = ""
 
 
 def find_candidates(paths: Sequence[Path]) -> tuple[list[Candidate], list[Refusal]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
 
 from cvdm_core.errors import UserError
-from cvdm_core.images.tiff import TiffHeader, open_planes
+from cvdm_core.images.tiff import TiffHeader, TiffPlanes, open_planes, read_header
 from cvdm_core.sheet import Acquisition
 
 DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32")
@@ -71,17 +72,38 @@ def measure(row: Acquisition, scale: int, state_in: StateIn) -> tuple[Acquisitio
 
 def knows_pixel_size(path: str) -> bool:
     """Whether the file itself holds a believable pixel size. Raises `UserError` as `read_header`."""
-    with open_planes(path) as planes:
-        return planes.header.pixel_size_um is not None
+    return read_header(path).pixel_size_um is not None
+
+
+@contextmanager
+def open_chosen(row: Acquisition, path: str, pages: Literal["t", "z"]) -> Iterator[TiffPlanes]:
+    """Open the image of a row's input or target that the column `series` names; a target that holds one image is taken whole.
+
+    Raises
+    ------
+    UserError
+        As `open_planes`, or if the file holds several images of one size and the row names none.
+    """
+    number = row.series or 0
+    if number and path == row.target and not read_header(path, pages).further:
+        number = 0
+    with open_planes(path, pages, number) as planes:
+        further = planes.header.further
+        if further and row.series is None:
+            numbers = ", ".join(map(str, sorted({number, *further})[:4])) + (", ..." if len(further) > 3 else "")
+            again = f"`cvdm register {shlex.quote(row.input)}`"
+            raise UserError(
+                f"{path}: it holds {len(further) + 1} images of one size (positions or fields); write the number of one ({numbers}) into "
+                f"the column series of the row `{row.acquisition}`, and {again} adds a row for each other."
+            )
+        yield planes
 
 
 def _inspect(path: str, row: Acquisition) -> TiffHeader:
-    with open_planes(path, "z" if row.stated_z_step_um else "t") as planes:
+    with open_chosen(row, path, "z" if row.stated_z_step_um else "t") as planes:
         header = planes.header
         if header.dtype.name not in DTYPES:
             raise UserError(f"{path}: its pixels are {header.dtype.name}, and only {', '.join(DTYPES)} can be restored; convert the file.")
-        if header.further_images:
-            raise UserError(f"{path}: it holds {header.further_images + 1} images (positions or fields); save each as a file of its own.")
         planes.check_complete()
     return header
 
@@ -121,6 +143,11 @@ def _check_pair(row: Acquisition, header: TiffHeader, pixel_size_um: float, scal
 
 def _remarks(row: Acquisition, header: TiffHeader) -> list[str]:
     remarks = []
+    if others := len(header.images) - 1 - len(header.further):
+        remarks.append(
+            f"{row.input}: {others} further {'image' if others == 1 else 'images'} of another size in it {'is' if others == 1 else 'are'} "
+            "not taken; the column series chooses."
+        )
     if header.undeclared:
         pages, other = (header.shape[2], "z planes") if row.stated_z_step_um else (header.shape[0], "time points")
         hint = "" if row.stated_z_step_um else "; if they are z planes, fill the column stated_z_step_um"

@@ -136,14 +136,14 @@ def test_sets_of_files_and_companions_are_refused(tmp_path: Path) -> None:
         read_header(tmp_path / "b.ome.tif")
 
 
-def test_positions_are_refused_and_further_images_counted(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", pixels(3, 8, 8), photometric="minisblack", metadata={"axes": "RYX"})
-    with pytest.raises(UserError, match="several images along tile"):
+def test_dimensions_without_a_place_are_refused_and_further_images_counted(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", pixels(3, 8, 8), photometric="minisblack", metadata={"axes": "AYX"})
+    with pytest.raises(UserError, match="several images along angle"):
         read_header(tmp_path / "a.tif")
     with tifffile.TiffWriter(tmp_path / "b.ome.tif", ome=True) as file:
         file.write(pixels(8, 8), metadata={"axes": "YX"})
         file.write(pixels(8, 8), metadata={"axes": "YX"})
-    assert read_header(tmp_path / "b.ome.tif").further_images == 1
+    assert read_header(tmp_path / "b.ome.tif").further == (1,)
 
 
 def test_a_chain_of_pages_that_leaves_the_file_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import tifffile
 from tiff_dialects import pixels, write, write_ome
 
 from cvdm_core.images.tiff import read_header
-from cvdm_core.images.tiff_metadata import MICROMETRES
+from cvdm_core.images.units import MICROMETRES
 
 
 @pytest.mark.parametrize("unit", ["nm", "µm", "mm", "cm", "m", "pm", "Å", "in", "pt", "thou", "dm"])
