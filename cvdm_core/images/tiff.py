@@ -18,11 +18,11 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from cvdm_core.errors import UserError
+from cvdm_core.errors import COPY_AGAIN, UserError
 from cvdm_core.images.tiff_images import images_of
 from cvdm_core.images.tiff_layout import Layout, files_of, layout_of
 from cvdm_core.images.tiff_metadata import Metadata, metadata_of
-from cvdm_core.images.tiff_source import COPY_AGAIN, open_tiff, sentences
+from cvdm_core.images.tiff_source import open_tiff, sentences
 
 CACHE_BYTES = 128 * 2**20  # decoded strips kept for the next region beside this one
 OPEN_FILES = 32  # of a set of files, kept open at the same time
@@ -116,11 +116,11 @@ def open_planes(path: str | Path, pages: Literal["t", "z"] = "t", series: int = 
     """Open a TIFF for reading regions of its planes; parameters and errors as `read_header`."""
     path = Path(path)
     with sentences(path):
-        source = open_tiff(path)
+        source, ome_xml = open_tiff(path)
     planes = None
     try:
         with sentences(path):
-            planes = TiffPlanes(path, source, pages, series)
+            planes = TiffPlanes(path, source, ome_xml, pages, series)
         yield planes
     finally:
         if planes is not None:
@@ -137,7 +137,7 @@ class TiffPlanes:
     files : every file that holds a plane of it.
     """
 
-    def __init__(self, path: Path, source: tifffile.TiffFile, pages: Literal["t", "z"], series: int) -> None:
+    def __init__(self, path: Path, source: tifffile.TiffFile, ome_xml: str | None, pages: Literal["t", "z"], series: int) -> None:
         """Work out where the pixels lie; use `open_planes`, which owns `source` and closes this."""
         images = images_of(path, source)
         if not 0 <= series < len(images):
@@ -158,7 +158,7 @@ class TiffPlanes:
             metadata=metadata_of(source, image, self._layout),
             images=tuple(other.name for other in images),
             further=tuple(number for number, other in enumerate(images) if number != series and other.kind == image.kind),
-            ome_xml=source.ome_metadata if source.is_ome else None,
+            ome_xml=ome_xml,
         )
 
     def close(self) -> None:

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from cvdm_core.errors import UserError
-from cvdm_core.images.tiff_source import COPY_AGAIN
+from cvdm_core.errors import COPY_AGAIN, UserError
 
 _POSITIONS = "RMJK"  # tifffile's letters for region or position, mosaic, column and row; in LSM files also P
 _WORDS = {"R": "position", "P": "position", "M": "mosaic", "J": "column", "K": "row"}

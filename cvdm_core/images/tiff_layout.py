@@ -15,9 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import tifffile
 
-from cvdm_core.errors import UserError
+from cvdm_core.errors import COPY_AGAIN, UserError
 from cvdm_core.images.tiff_images import FileImage, is_stored
-from cvdm_core.images.tiff_source import COPY_AGAIN
 
 Role = Literal["t", "c", "z", "position"]
 _ROLES: dict[str, Role] = {"T": "t", "C": "c", "S": "c", "E": "c", "Z": "z"}  # E: the bands of a spectral scan
