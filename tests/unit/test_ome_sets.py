@@ -97,7 +97,7 @@ def test_a_set_may_not_name_files_elsewhere(tmp_path: Path, name: str) -> None:
         read_header(folder / "t0.ome.tif")
     write_set(folder, NAMES, name or "gone")
     (folder / "gone").unlink(missing_ok=True)
-    with pytest.raises(UserError, match="companion file .*, which is not beside it"):
+    with pytest.raises(UserError, match=r"companion file .*, which is not beside it"):
         read_header(folder / "t0.ome.tif")
 
 
