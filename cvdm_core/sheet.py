@@ -49,7 +49,10 @@ class Acquisition(BaseModel):
     acquisition: str = Field(pattern=NAME_PATTERN, description="unique name; folder name of its results")
     specimen: str = Field(pattern=NAME_PATTERN, description="what was imaged; a specimen never stands in two splits")
     split: Split = Field(description="train, val, test, or predict (no truth needed)")
-    input: str = Field(min_length=1, description="path of the TIFF, relative to the working directory or absolute")
+    input: str = Field(
+        min_length=1,
+        description="path of the TIFF, relative to the working directory or absolute; with `{t}`, `{z}` or `{c}` in it, of many TIFFs",
+    )
     target: str = Field("", description="path of the TIFF with the truth of the same field, if one was acquired")
     series: Annotated[int | None, Field(ge=0), _Optional] = Field(
         None, description="number from 0 of the image (position, field) in the TIFF, where it holds several"

@@ -22,10 +22,11 @@ from cvdm_core.acquisitions.measure import open_chosen
 from cvdm_core.config import Config, StoreSettings
 from cvdm_core.errors import UserError
 from cvdm_core.files import PARTIAL
+from cvdm_core.images.acquired import Planes
 from cvdm_core.images.omezarr import create_image, write_region
 from cvdm_core.images.omezarr_metadata import ImageInfo, display_windows, target_origin_um, write_metadata, write_ome_xml
 from cvdm_core.images.publishing import publish
-from cvdm_core.images.tiff import TiffHeader, TiffPlanes
+from cvdm_core.images.tiff import TiffHeader
 from cvdm_core.images.tiles import shards
 from cvdm_core.records.receipts import Receipt, sha256_file, stage
 from cvdm_core.records.verify import folder_checksums
@@ -39,7 +40,7 @@ class _Image:
     """One TIFF and the store it becomes."""
 
     role: str
-    planes: TiffPlanes
+    planes: Planes
     final: Path
     info: ImageInfo
     stamps: dict[Path, tuple[int, int]]
@@ -117,7 +118,7 @@ def _opened_target(config: Config, row: Acquisition) -> Iterator[_Image]:
 
 
 @contextmanager
-def _opened(row: Acquisition, path: str) -> Iterator[TiffPlanes]:
+def _opened(row: Acquisition, path: str) -> Iterator[Planes]:
     with open_chosen(row, path, "z" if row.size_z > 1 and row.size_t == 1 else "t") as planes:
         planes.check_complete()
         yield planes
@@ -144,7 +145,7 @@ def _info(row: Acquisition, header: TiffHeader, role: str, path: str, scale: int
     )
 
 
-def _stamps(planes: TiffPlanes) -> dict[Path, tuple[int, int]]:
+def _stamps(planes: Planes) -> dict[Path, tuple[int, int]]:
     return {file: (status.st_size, status.st_mtime_ns) for file, status in ((file, file.stat()) for file in planes.files)}
 
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from cvdm_core.errors import UserError
-from cvdm_core.images.tiff import TiffHeader, TiffPlanes, open_planes, read_header
+from cvdm_core.images.acquired import Planes, open_acquired, read_acquired
+from cvdm_core.images.tiff import TiffHeader
 from cvdm_core.sheet import Acquisition
 
 DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32")
@@ -71,23 +72,23 @@ def measure(row: Acquisition, scale: int, state_in: StateIn) -> tuple[Acquisitio
 
 
 def knows_pixel_size(path: str) -> bool:
-    """Whether the file itself holds a believable pixel size. Raises `UserError` as `read_header`."""
-    return read_header(path).pixel_size_um is not None
+    """Whether the file itself holds a believable pixel size. Raises `UserError` as `read_acquired`."""
+    return read_acquired(path).pixel_size_um is not None
 
 
 @contextmanager
-def open_chosen(row: Acquisition, path: str, pages: Literal["t", "z"]) -> Iterator[TiffPlanes]:
+def open_chosen(row: Acquisition, path: str, pages: Literal["t", "z"]) -> Iterator[Planes]:
     """Open the image of a row's input or target that the column `series` names; a target that holds one image is taken whole.
 
     Raises
     ------
     UserError
-        As `open_planes`, or if the file holds several images of one size and the row names none.
+        As `open_acquired`, or if the file holds several images of one size and the row names none.
     """
     number = row.series or 0
-    if number and path == row.target and not read_header(path, pages).further:
+    if number and path == row.target and not read_acquired(path, pages).further:
         number = 0
-    with open_planes(path, pages, number) as planes:
+    with open_acquired(path, pages, number) as planes:
         further = planes.header.further
         if further and row.series is None:
             numbers = ", ".join(map(str, sorted({number, *further})[:4])) + (", ..." if len(further) > 3 else "")

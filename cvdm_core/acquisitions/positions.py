@@ -9,7 +9,8 @@ from pathlib import Path
 from cvdm_core.acquisitions.candidates import Candidate
 from cvdm_core.acquisitions.refusals import Refusal
 from cvdm_core.errors import UserError
-from cvdm_core.images.tiff import TiffHeader, read_header
+from cvdm_core.images.acquired import read_acquired
+from cvdm_core.images.tiff import TiffHeader
 from cvdm_core.images.tiff_images import PartOfSet
 
 
@@ -20,7 +21,7 @@ def split_positions(candidate: Candidate, is_known: Callable[[Path], bool]) -> l
     ones. A file that only continues an image of another one, which `is_known`, is no candidate.
     """
     try:
-        header = read_header(candidate.input)
+        header = read_acquired(candidate.input)
     except PartOfSet as error:
         return [] if is_known(error.first) else [candidate]
     except UserError:  # measuring the row says it
@@ -38,7 +39,7 @@ def split_positions(candidate: Candidate, is_known: Callable[[Path], bool]) -> l
 
 def _unlike_target(candidate: Candidate, count: int) -> str:
     try:
-        of_target = 1 + len(read_header(candidate.target).further) if candidate.target else count
+        of_target = 1 + len(read_acquired(candidate.target).further) if candidate.target else count
     except UserError:  # measuring the row says it
         return ""
     if of_target == count:

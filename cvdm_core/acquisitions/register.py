@@ -24,6 +24,7 @@ from cvdm_core.acquisitions.positions import split_positions
 from cvdm_core.acquisitions.refusals import Refusal, refusals_file, write_refusals
 from cvdm_core.config import Config, Split
 from cvdm_core.errors import UserError
+from cvdm_core.images.sequence import is_pattern
 from cvdm_core.sheet import NAME_RULE, Acquisition, Unusable, clean_name, is_name, read_rows, write_sheet
 
 RESERVED = ("index.html",)  # stands beside the acquisitions in the folder of results
@@ -115,11 +116,12 @@ def register(
     path = Path(config.acquisitions)
     rows, unusable = read_rows(path) if path.exists() or not paths else ({}, [])
     sheet = _Sheet(path, rows, unusable, [Refusal(line.acquisition, line.cells.get("input", ""), line.problem) for line in unusable])
-    candidates, refused = find_candidates([Path(given) for given in paths])
+    registered = {file for file, _ in sheet.files}
+    candidates, refused = find_candidates([Path(given) for given in paths], lambda path: _identity(path) in registered)
     if name is not None and len(candidates) + len(refused) != 1:
         raise UserError(f"--name {name}: it names one acquisition, and {len(candidates)} were given; leave it out, or give one file.")
     sheet.refusals += refused
-    given = {_identity(candidate.input) for candidate in candidates} | {file for file, _ in sheet.files}
+    given = {_identity(candidate.input) for candidate in candidates} | registered
     for whole in candidates if name is None else [replace(candidate, name=name) for candidate in candidates]:
         images = split_positions(whole, lambda path: _identity(path) in given)
         if isinstance(images, Refusal):
@@ -129,7 +131,7 @@ def register(
             _add(sheet, candidate, name, specimen, cast(Split, split), pixel_size_um)
     _refuse_repeated_files(sheet)
     _refuse_leaks(sheet)
-    remarks = _measure_all(sheet, config.model.scale)
+    remarks = _guesses(sheet, [Path(given) for given in paths]) + _measure_all(sheet, config.model.scale)
     write_sheet(path, sheet.rows, sheet.set_aside)
     write_refusals(path, sheet.refusals)
     _report(sheet, remarks)
@@ -260,6 +262,15 @@ def _state_in(sheet: _Sheet, row: Acquisition) -> Callable[[str], str]:
         return f"state it: add the line {cells} {column}=<micrometres> to {sheet.path}"
 
     return words
+
+
+def _guesses(sheet: _Sheet, paths: Sequence[Path]) -> list[str]:
+    """Tell which new rows hold a pattern that nobody wrote."""
+    guessed = [sheet.rows[name].input for name in sheet.new if name in sheet.rows and Path(sheet.rows[name].input) not in paths]
+    return [
+        f"{pattern}: the files that match are taken for one acquisition; if they are not, remove its row and name the files one by one."
+        for pattern in sorted(filter(is_pattern, guessed))
+    ]
 
 
 def _report(sheet: _Sheet, remarks: Sequence[str]) -> None:

@@ -68,7 +68,7 @@ def metadata_of(source: tifffile.TiffFile, image: FileImage, layout: _Axes) -> M
         pixel_size_reason=reason,
         z_step_um=_positive(found.z_um) if layout.shape[2] > 1 else None,
         time_step_s=_positive(found.time_s) if layout.shape[0] > 1 else None,
-        channels=_distinct(names, count),
+        channels=distinct_names(names, count),
         emission_nm=_one_each(found.emission_nm, count, 100, 3000),
         na=found.na if found.na is not None and 0 < found.na < 2 else None,
         magnification=found.magnification if found.magnification is not None and 0.1 < found.magnification < 1000 else None,
@@ -126,7 +126,7 @@ def _positive(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) and value > 1e-9 else None
 
 
-def _distinct(names: list[str], count: int) -> tuple[str, ...]:
+def distinct_names(names: list[str], count: int) -> tuple[str, ...]:
     """Return `count` names, each once, without control characters and without `;` (which stands between names in the sheet)."""
     clean: list[str] = []
     for index in range(count):
