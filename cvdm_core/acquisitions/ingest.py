@@ -132,6 +132,8 @@ def _info(row: Acquisition, header: TiffHeader, role: str, path: str, scale: int
         "source": Path(path).name,
         **({} if row.series is None else {"series": row.series}),
         "pixel_size_source": row.pixel_size_source,
+        **{name: value for name in ("z_step_source", "assumed") if (value := getattr(row, name))},
+        "source_metadata": _said(header),
     }
     return ImageInfo(
         name=row.acquisition if role == "input" else f"{row.acquisition} (target)",
@@ -143,6 +145,14 @@ def _info(row: Acquisition, header: TiffHeader, role: str, path: str, scale: int
         origin_um=target_origin_um((pixel, pixel), scale),
         attributes=attributes,
     )
+
+
+def _said(header: TiffHeader) -> dict[str, Any]:
+    """Return what the file says beyond sizes: OME-XML stands beside the pixels as a whole, other dialects here."""
+    found = header.metadata
+    names = ("dialect", "na", "magnification", "emission_nm", "exposure_ms", "acquired", "said")
+    values = {name: getattr(found, name) for name in names}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value}
 
 
 def _stamps(planes: Planes) -> dict[Path, tuple[int, int]]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import numpy as np
+
 from cvdm_core.errors import UserError
 from cvdm_core.images.acquired import Planes, open_acquired, read_acquired
 from cvdm_core.images.tiff import TiffHeader
@@ -15,7 +17,8 @@ from cvdm_core.sheet import Acquisition
 DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32")
 SAME_LENGTH = 0.01  # relative difference of two lengths that still count as equal
 _SIZES = ("size_t", "size_c", "size_z", "size_y", "size_x")
-_MEASURED = (*_SIZES, "dtype", "pixel_size_um", "pixel_size_source", "z_step_um", "time_step_s", "channels")
+_LENGTHS = ("pixel_size_um", "pixel_size_source", "z_step_um", "z_step_source", "time_step_s")
+_MEASURED = (*_SIZES, "dtype", *_LENGTHS, "channels", "na_source", "emission_source", "magnification", "exposure_ms", "acquired", "assumed")
 UNMEASURED: Mapping[str, Any] = {column: Acquisition.model_fields[column].default for column in _MEASURED}
 StateIn = Callable[[str], str]
 
@@ -58,12 +61,19 @@ def measure(row: Acquisition, scale: int, state_in: StateIn) -> tuple[Acquisitio
     measured = row.model_copy(
         update={
             "na": row.na or header.na,
+            "na_source": _source(row.na, header.na),
             "emission_nm": row.emission_nm or header.emission_nm,
+            "emission_source": _source(row.emission_nm, header.emission_nm),
+            "magnification": header.metadata.magnification,
+            "exposure_ms": header.metadata.exposure_ms,
+            "acquired": header.metadata.acquired,
+            "assumed": _assumed(row, header),
             **dict(zip(_SIZES, header.shape, strict=True)),
             "dtype": header.dtype.name,
             "pixel_size_um": pixel_size,
             "pixel_size_source": source,
             "z_step_um": z_step if size_z > 1 else None,
+            "z_step_source": "" if size_z == 1 else "stated" if row.stated_z_step_um else "metadata",
             "time_step_s": header.time_step_s if size_t > 1 else None,
             "channels": row.stated_channels or header.channels,
         }
@@ -122,6 +132,22 @@ def _pixel_size(row: Acquisition, header: TiffHeader, state_in: StateIn) -> tupl
     return x_um, "metadata"
 
 
+def _source(written: float | tuple[float, ...] | None, found: float | tuple[float, ...] | None) -> str:
+    """Return where a value is from that a person may write and a file may hold: a person's word stands, and shows where it differs."""
+    if not written:
+        return "metadata" if found else ""
+    return "metadata" if _same(written, found) else "stated"
+
+
+def _same(written: float | tuple[float, ...] | None, found: float | tuple[float, ...] | None) -> bool:
+    one, other = np.atleast_1d(written or ()), np.atleast_1d(found or ())
+    return one.shape == other.shape and bool(np.allclose(one, other, rtol=1e-9, atol=0))  # the sheet holds ten digits
+
+
+def _assumed(row: Acquisition, header: TiffHeader) -> str:
+    return f"pages are {'z planes' if row.stated_z_step_um else 'time points'}" if header.undeclared else ""
+
+
 def _check_pair(row: Acquisition, header: TiffHeader, pixel_size_um: float, scale: int) -> None:
     target = _inspect(row.target, row)
     if target.shape[:3] != header.shape[:3]:
@@ -156,4 +182,7 @@ def _remarks(row: Acquisition, header: TiffHeader) -> list[str]:
     if row.stated_pixel_size_um and header.pixel_size_um and abs(header.pixel_size_um[1] / row.stated_pixel_size_um - 1) > SAME_LENGTH:
         stated, found = row.stated_pixel_size_um, header.pixel_size_um[1]
         remarks.append(f"{row.input}: the stated pixel size of {stated:.4g} um is used, although the file says {found:.4g} um.")
+    for what, written, said in (("na", row.na, header.na), ("emission_nm", row.emission_nm, header.emission_nm)):
+        if written and said and not _same(written, said):
+            remarks.append(f"{row.input}: the stated {what} of {written} is used, although the file says {said}.")
     return remarks

@@ -102,6 +102,8 @@ def _bounded(found: Found) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, np.ndarray) and value.dtype.kind == "M":
+        value = value.astype("datetime64[ms]").astype(str)
     if isinstance(value, np.ndarray):
         return _plain(value.tolist()) if value.size <= SAID_BYTES // 8 else f"array {value.shape}"
     if isinstance(value, (list, tuple)):

@@ -48,7 +48,8 @@ def found_in(source: tifffile.TiffFile, image: FileImage) -> Found:
     """Return the statements of the file's dialect; the tags for printing speak only where it is a plain TIFF."""
     kind, page = image.series.kind, image.series.keyframe
     if kind == "ome":
-        return _from_ome(source.ome_metadata, image.series)
+        place = next(place for place, series in enumerate(source.series) if series is image.series)
+        return _from_ome(source.ome_metadata, place, image.name)
     if kind in ("mmstack", "ndtiff"):
         return _from_micromanager(source, kind, page)
     if source.is_lsm:
@@ -60,11 +61,11 @@ def found_in(source: tifffile.TiffFile, image: FileImage) -> Found:
     return _from_tags(page)
 
 
-def _from_ome(text: str, series: Any) -> Found:
+def _from_ome(text: str, place: int, name: str) -> Found:
     root = ElementTree.fromstring(text)
     images = [element for element in root.iter() if _name(element) == "Image" and any(_name(child) == "Pixels" for child in element)]
-    named = [element for element in images if series.name and element.get("Name") == series.name]
-    image = named[0] if len(named) == 1 else images[min(series.index, len(images) - 1)]
+    named = [element for element in images if name and element.get("Name") == name]
+    image = named[0] if len(named) == 1 else images[min(place, len(images) - 1)]
     pixels = next(child for child in image if _name(child) == "Pixels")
     found = Found(dialect="OME")
     for axis in "YXZ":
@@ -164,8 +165,11 @@ def _from_stk(metadata: dict[str, Any]) -> Found:
     found.z_um = distances.pop() if len(distances) == 1 else None
     if exposure := re.search(r"Exposure: *(\d+(?:\.\d+)?) *(ms|s|us)\b", descriptions):
         found.exposure_s = [time_s(exposure[1], exposure[2])]
-    created = np.atleast_1d(metadata.get("DatetimeCreated", ()))
-    found.acquired = str(created[0]) if len(created) and not str(created[0]).startswith(("NaT", "0001")) else ""
+    created = metadata.get("DatetimeCreated")
+    created = np.zeros(0, "datetime64[ms]") if created is None else np.atleast_1d(created).astype("datetime64[ms]")
+    passed = np.diff(created).astype(float) / 1e3
+    found.time_s = float(np.median(passed)) if len(passed) and passed.min() > 0 else None
+    found.acquired = str(created[0]) if len(created) and not np.isnat(created[0]) else ""
     return found
 
 
