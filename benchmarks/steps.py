@@ -4,8 +4,8 @@
 
 PSNR alone rewards blur, so three things are judged together: scale-invariant PSNR of one sample and of the mean, power of one sample
 between 0.15 and 0.35 cycles a pixel over the truth's, and spread-skill (predicted spread over root mean square error, after the affine
-fit and corrected for the number of samples; 1 is calibrated, below 1 over-confident). The rule: the smallest number of steps that is no worse than 200 in PSNR (of the mean), whose
-high-frequency power is within 5 % of the truth's, and that is no less calibrated.
+fit and corrected for the number of samples; 1 is calibrated, below 1 over-confident). The rule: the smallest number of steps that is no
+worse than 200 in PSNR (of the mean), whose high-frequency power is within 5 % of the truth's, and that is no less calibrated.
 """
 
 from __future__ import annotations
