@@ -18,7 +18,7 @@ from cvdm_core.files import PARTIAL
 
 HIDDEN_BUT_SERVED = {".zattrs", ".zgroup", ".zarray"}  # the metadata of Zarr v2
 CONTENT_TYPES = {".json": "application/json", ".xml": "application/xml"}
-RANGE = re.compile(r"bytes=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*")
+RANGE = re.compile(r"bytes=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*")
 
 
 class Unsatisfiable(Exception):
@@ -54,11 +54,11 @@ def open_beneath(root: Path, parts: Sequence[str]) -> BinaryIO:
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for part in parts[:-1]:
-            inner = os.open(part or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
             os.close(folder)
             folder = inner
         # Without O_NONBLOCK a named pipe would be waited for.
-        file = os.open(parts[-1] or ".", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        file = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     finally:
         os.close(folder)
     if not stat.S_ISREG(os.fstat(file).st_mode):
