@@ -164,6 +164,23 @@ def simulate(
     run(folder, seed=seed)
 
 
+@app.command()
+def view(
+    acquisition: Annotated[str, typer.Argument(help="name of the acquisition in the sample sheet")],
+    config: ConfigFiles = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port on 127.0.0.1; 0 is any free one")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open the page in the browser")] = True,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(help="origin of a viewer elsewhere whose pages may read the stores, such as https://example.org")
+    ] = None,
+) -> None:
+    """Show input, restored image, std and truth side by side in a browser, until Ctrl-C."""
+    from cvdm_core.viewing.server import view as run
+
+    run(_load(config, overrides), acquisition, typer.echo, port=port, browser=browser, origins=allow_origin or ())
+
+
 def main() -> None:
     """Run the command line; a `UserError` becomes one sentence and exit status 2."""
     try:
