@@ -142,11 +142,12 @@ def index(config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) -> 
 
 @app.command()
 def verify(config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
-    """Check that every store and model still matches its receipt."""
+    """Check that every store and model still matches its receipt, and that every store is a right one."""
+    from cvdm_core.images.validation import validate
     from cvdm_core.records.verify import verify as run
 
     settings = _load(config, overrides)
-    problems = run([Path(settings.results), Path(settings.models)])
+    problems = run([Path(settings.results), Path(settings.models)], validate)
     for problem in problems:
         typer.echo(problem)
     if problems:
