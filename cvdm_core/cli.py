@@ -155,6 +155,19 @@ def verify(config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) ->
 
 
 @app.command()
+def export(
+    store: Annotated[Path, typer.Argument(help="OME-Zarr store, for example results/cells_1/cvdm/restored.ome.zarr")],
+    out: Annotated[Path, typer.Argument(help="file to write: .ozx (zipped OME-Zarr) or .ome.tif (pyramidal OME-TIFF)")],
+    image: Annotated[str, typer.Option(help="image inside the store, for example std (default: the one at its root)")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file if it is there")] = False,
+) -> None:
+    """Write a store, or one image of it, as a single file with the same pixels."""
+    from cvdm_core.images.export import export as run
+
+    run(store, out, image, overwrite)
+
+
+@app.command()
 def simulate(
     folder: Annotated[Path, typer.Argument(help="folder for the TIFFs and the sample sheet")],
     seed: Annotated[int, typer.Option(help="seed of specimens and noise")] = 0,
