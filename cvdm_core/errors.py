@@ -1,5 +1,8 @@
 """The one exception that a person is meant to read."""
 
+COPY_AGAIN = "copy it again from the microscope"
+"""What to do about a file that is damaged or cut off."""
+
 
 class UserError(Exception):
     """A problem that the person at the keyboard can mend.

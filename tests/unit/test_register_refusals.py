@@ -49,10 +49,6 @@ def make_bad(case: str) -> None:
             tiff("raw/bad_target.tif", 64, 80, pixel_um=0.052)
         case "damaged target":
             Path("raw/bad_target.tif").write_bytes(whole[:300])
-        case "two images":
-            with tifffile.TiffWriter("raw/bad_input.tif", ome=True) as file:
-                for _ in range(2):
-                    file.write(np.ones((32, 40), "uint16"), metadata={"axes": "YX"})
 
 
 BAD = {
@@ -71,7 +67,6 @@ BAD = {
     "other channels": "it has (times, channels, planes) (1, 2, 1) and the input (1, 1, 1)",
     "other pixel size": "its pixel size is 0.052 um, and with model.scale 2 the input's 0.1 um asks for 0.05 um",
     "damaged target": "bad_target.tif: ",
-    "two images": "it holds 2 images",
 }
 
 
