@@ -109,6 +109,8 @@ def _channels_problem(omero: dict[str, Any], layout: Layout) -> str:
     if len(channels) != layout.shape[1]:
         return f"omero.channels has {len(channels)} entries for {layout.shape[1]} channels"
     for number, channel in enumerate(channels):
+        if not channel.get("label"):
+            return f"omero.channels.{number}.label is missing"
         window = channel.get("window") or {}
         if missing := sorted(WINDOW - set(window)):
             return f"omero.channels.{number}.window lacks {', '.join(missing)}"

@@ -125,6 +125,7 @@ FURTHER: dict[str, Fault] = {
     "no translation": Fault(in_multiscale(lambda image: _transformations(image).pop(1)), "level 1 has no translation"),
     "a level not described": Fault(in_multiscale(lambda image: image["datasets"].pop()), "levels were expected"),
     "metadata not written": Fault(in_multiscale(lambda image: image.clear()), "axes"),
+    "no channel name": Fault(in_channel(lambda channel: channel.pop("label")), "channels.0.label"),
     "dark window": Fault(in_channel(lambda channel: channel["window"].update(start=7.0, end=7.0)), "channels.0.window"),
     "a channel too many": Fault(in_ome(lambda ome: ome["omero"]["channels"].append(ome["omero"]["channels"][0])), "omero.channels"),
     "fill value": Fault(in_array(lambda array: array.update(fill_value=1)), "fill_value", "1/ARRAY"),
