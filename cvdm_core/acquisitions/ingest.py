@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from cvdm_core import paths
-from cvdm_core.acquisitions.measure import open_chosen
+from cvdm_core.acquisitions.measure import open_chosen, stored_dtype
 from cvdm_core.config import Config, StoreSettings
 from cvdm_core.errors import UserError
 from cvdm_core.files import PARTIAL
@@ -92,7 +92,7 @@ def _opened_input(config: Config, row: Acquisition) -> Iterator[_Image]:
         measured = header.pixel_size_um if row.pixel_size_source == "metadata" else None
         facts = [
             ("shape (T, C, Z, Y, X)", header.shape, row.shape),
-            ("data type", header.dtype.name, row.dtype),
+            ("data type", stored_dtype(header), row.dtype),
             ("pixel size", row.pixel_size_um if measured is None else measured[0], row.pixel_size_um),
         ]
         for name, found, known in facts:
@@ -169,11 +169,11 @@ def _write(image: _Image, store: StoreSettings, progress: Progress) -> dict[str,
     header = image.planes.header
     regions = shards(header.shape, store.shard)
     bar = progress.add_task(f"{image.info.attributes['acquisition']}, {image.role}", total=len(regions))
-    create_image(image.partial, header.shape, header.dtype, store)
+    create_image(image.partial, header.shape, stored_dtype(header), store)
     written: dict[str, list[Any]] = {}
     for region in regions:
         plane = image.planes.read(region.t, region.c, region.z, region.y, region.x)
-        written.update(write_region(image.partial, region, plane))
+        written.update(write_region(image.partial, region, plane.astype(stored_dtype(header), copy=False)))
         progress.advance(bar)
     if header.ome_xml is not None:
         write_ome_xml(image.partial, header.ome_xml)
@@ -200,7 +200,7 @@ def _fill(receipt: Receipt, config: Config, row: Acquisition, images: list[_Imag
         "images": {
             image.role: {
                 "shape": list(image.planes.header.shape),
-                "dtype": image.planes.header.dtype.name,
+                "dtype": stored_dtype(image.planes.header),
                 "tiff_bytes": sum(size for size, _ in image.stamps.values()),
             }
             for image in images

@@ -14,6 +14,7 @@ from cvdm_core.images.acquired import Planes, open_acquired, read_acquired
 from cvdm_core.images.tiff import TiffHeader
 from cvdm_core.sheet import Acquisition
 
+STORED_AS = {"bool": "uint8", "float16": "float32"}  # what a store cannot hold becomes the next larger type, without loss
 DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32")
 SAME_LENGTH = 0.01  # relative difference of two lengths that still count as equal
 _SIZES = ("size_t", "size_c", "size_z", "size_y", "size_x")
@@ -69,7 +70,7 @@ def measure(row: Acquisition, scale: int, state_in: StateIn) -> tuple[Acquisitio
             "acquired": header.metadata.acquired,
             "assumed": _assumed(row, header),
             **dict(zip(_SIZES, header.shape, strict=True)),
-            "dtype": header.dtype.name,
+            "dtype": stored_dtype(header),
             "pixel_size_um": pixel_size,
             "pixel_size_source": source,
             "z_step_um": z_step if size_z > 1 else None,
@@ -110,10 +111,15 @@ def open_chosen(row: Acquisition, path: str, pages: Literal["t", "z"]) -> Iterat
         yield planes
 
 
+def stored_dtype(header: TiffHeader) -> str:
+    """Return the data type that the pixels have in the store."""
+    return STORED_AS.get(header.dtype.name, header.dtype.name)
+
+
 def _inspect(path: str, row: Acquisition) -> TiffHeader:
     with open_chosen(row, path, "z" if row.stated_z_step_um else "t") as planes:
         header = planes.header
-        if header.dtype.name not in DTYPES:
+        if stored_dtype(header) not in DTYPES:
             raise UserError(f"{path}: its pixels are {header.dtype.name}, and only {', '.join(DTYPES)} can be restored; convert the file.")
         planes.check_complete()
     return header

@@ -20,6 +20,8 @@ from cvdm_core.images.tiff_images import FileImage, is_stored
 
 Role = Literal["t", "c", "z", "position"]
 _ROLES: dict[str, Role] = {"T": "t", "C": "c", "S": "c", "E": "c", "Z": "z"}  # E: the bands of a spectral scan
+# A compressed strip or tile is decoded whole; decoding one of 370 MiB was measured to need 0.9 GB.
+LARGEST_SEGMENT = 400 * 2**20
 _NAMED = 3  # so many of the missing planes stand in a sentence
 _UNDECLARED = "IQ"  # a sequence of pages that nothing describes
 # The best that a codec can do; a file that promises more is damaged. Codes are those of the TIFF tag Compression.
@@ -196,3 +198,15 @@ def _check_page(file: Path, number: int, page: Any, key: Any, size: int) -> None
         raise UserError(
             f"{file}: page {number} declares {declared:,} bytes of pixels and {stored:,} are stored; the file is damaged, {COPY_AGAIN}."
         )
+    piece = _segment_bytes(own)
+    if piece > LARGEST_SEGMENT:
+        raise UserError(
+            f"{file}: page {number} is stored in pieces of {piece:,} bytes, each read whole; save it in tiles or in strips of few rows."
+        )
+
+
+def _segment_bytes(key: Any) -> int:
+    """Return the size of a decoded strip or tile."""
+    strip = min(key.rowsperstrip, key.shaped[2]) * key.shaped[3]
+    pixels = key.tilelength * key.tilewidth * key.tiledepth if key.is_tiled else strip
+    return int(pixels) * int(key.shaped[4]) * int(key.dtype.itemsize)

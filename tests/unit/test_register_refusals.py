@@ -33,7 +33,7 @@ def make_bad(case: str) -> None:
             Path("raw/bad_input.tif").write_text("hello, world")
         case "truncated":
             Path("raw/bad_input.tif").write_bytes(whole[:-700])
-        case "complex" | "complex64" | "float64" | "bool" | "uint64":
+        case "complex" | "complex64" | "float64" | "uint64":
             tifffile.imwrite("raw/bad_input.tif", np.ones((32, 40), case))
         case "no pixel size":
             tiff("raw/bad_input.tif", pixel_um=None)
@@ -58,7 +58,6 @@ BAD = {
     "truncated": "the file is cut off",
     "complex64": "its pixels are complex64",
     "float64": "its pixels are float64",
-    "bool": "its pixels are bool",
     "uint64": "its pixels are uint64",
     "no pixel size": "the pixel size is not known (the file holds none)",
     "no z step": "it has 3 planes, but their distance is not known",
