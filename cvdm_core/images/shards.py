@@ -46,6 +46,9 @@ def chunks(pixels: NDArray[Any], edge: int) -> Iterator[tuple[int, int, NDArray[
     for row, top in enumerate(range(0, pixels.shape[0], edge)):
         for column, left in enumerate(range(0, pixels.shape[1], edge)):
             part = pixels[top : top + edge, left : left + edge]
+            if part.shape == (edge, edge):
+                yield row, column, np.ascontiguousarray(part, pixels.dtype.newbyteorder("<"))
+                continue
             whole = np.full((edge, edge), fill, pixels.dtype.newbyteorder("<"))
             whole[: part.shape[0], : part.shape[1]] = part
             yield row, column, whole
