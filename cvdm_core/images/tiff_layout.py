@@ -117,7 +117,7 @@ def layout_of(path: Path, source: tifffile.TiffFile, image: FileImage, pages_are
     pieces = product(*map(range, layout.shape[:3])) if layout.contiguous_at is None else ()
     layout = replace(layout, used=tuple(layout.locate(*place)[0] // layers for place in pieces))
     _check_dialect(path, source, series, layout)
-    _check_planes(path, layout, key)
+    _check_planes(f"{path} ({image.name})" if image.fixed else f"{path}", layout, key)
     _check_bytes(path, layout, key)
     return layout
 
@@ -139,7 +139,7 @@ def _check_dialect(path: Path, source: tifffile.TiffFile, series: Any, layout: L
         raise UserError(f"{path}: its OME-XML does not describe its {planes:,} planes; export it again from the microscope's software.")
 
 
-def _check_planes(path: Path, layout: Layout, key: Any) -> None:
+def _check_planes(path: str, layout: Layout, key: Any) -> None:
     """Check that every plane is there and like the others."""
     if layout.contiguous_at is not None:
         return
