@@ -189,6 +189,7 @@ def provenance(config: Config, pairs: Sequence[Pair]) -> tuple[dict[str, str], l
             "shape": list(pair.shape),
             "channels": list(pair.channels),
             "files": read_json(receipt)["read"],
+            "alignment": read_json(receipt).get("details", {}).get("pair", {}).get("sentence", "not measured"),
         }
         for pair, receipt in zip(pairs, ingested, strict=True)
     ]
