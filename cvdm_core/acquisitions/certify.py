@@ -159,7 +159,7 @@ def judge(found: Registration, shape: tuple[int, int]) -> tuple[Verdict, str, Si
     turned = abs(measured.linear) * radius > max(FLOOR_PX, SURE * found.linear_uncertainty * radius)
     move = measured if turned else alone
     error = found.uncertainty + turned * found.linear_uncertainty * radius
-    words = [f"displaced by {abs(move.shift):.2f} ± {found.uncertainty:.2f} input pixels"]
+    words = [f"displaced by {abs(move.shift):.2f} ± {found.uncertainty:.1g} input pixels"]
     if turned:
         words.append(f"rotated by {1000 * move.rotation:.2f} mrad and magnified by {100 * move.scale_error:.2f} %")
     reason = ", ".join(words)
@@ -229,7 +229,7 @@ def _pieces(planes: Sequence[Plane], role: Literal["input", "target"]) -> Iterat
 
 
 def _saturated(pieces: Iterator[NDArray[Any]]) -> float:
-    """Return the share of pixels at the largest value; a single brightest pixel is none."""
+    """Return the share of pixels at the largest value; below 1e-5 none, as one brightest pixel lies in several windows."""
     largest, count, total = -math.inf, 0, 0
     for piece in pieces:
         total += piece.size
@@ -237,7 +237,7 @@ def _saturated(pieces: Iterator[NDArray[Any]]) -> float:
         if top >= largest:
             count = int((piece == top).sum()) + (count if top == largest else 0)
             largest = top
-    return float(f"{count / total:.3g}") if count > 1 else 0.0
+    return float(f"{count / total:.3g}") if count / total >= 1e-5 else 0.0
 
 
 def _known(value: float) -> float | None:

@@ -18,7 +18,7 @@ Float64 = NDArray[np.float64]
 Region = tuple[slice, slice]
 Read = Callable[[slice, slice], NDArray[np.generic]]
 
-ORDER = 5  # of the spline: the cubic one lost five times as much of a simulated target (see docs/pairs.md)
+ORDER = 5  # of the spline: on simulated targets the cubic one's error is two to three times as large (benchmarks/pair_registration.py)
 REACH = 16  # pixels read around a region: the spline's prefilter decays by 0.43 a pixel, to 1e-6 of a neighbour's error
 
 
