@@ -16,10 +16,10 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet install --no-compile
 # uv unpacks the lock with a tenth of pip's CPU time, but knows nothing of pip's configuration (mirrors): pip stands in where it fails.
 UV := uv==0.13.9
 
-.PHONY: help env demo test format schemas lock clean
+.PHONY: help env demo test test-readers format schemas lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 env: $(STAMP)  ## make the environment .env from requirements.lock
 
@@ -53,6 +53,14 @@ test: $(STAMP)  ## format, lint, types, import rules and all tests
 	$(BIN)/snakefmt --check .
 	$(BIN)/snakemake --lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+
+# In an environment of its own: the readers bring half as many packages again as the workflow.
+test-readers:  ## open stores and exports in ngff-zarr, bioio and napari's reader (installs them below build/)
+	@$(PYTHON) -m venv --clear build/readers
+	@build/readers/bin/pip install --quiet $(UV)
+	@build/readers/bin/uv pip install --quiet --python build/readers/bin/python --no-deps --requirement requirements.lock --requirement envs/readers.txt
+	@build/readers/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	OMP_NUM_THREADS=1 build/readers/bin/pytest tests/unit/test_readers.py
 
 format: $(STAMP)  ## format Python and Snakemake files
 	$(BIN)/ruff check --fix .

@@ -67,7 +67,10 @@ def main() -> None:
         folder = Path(name)
         settings = {"results": str(folder / "results"), "models": str(folder / "models"), "acquisitions": str(folder / "acquisitions.tsv")}
         config = parse({**settings, "model": {"scale": SCALE}, "evaluation": {"richardson_lucy_iterations": 2}}, "benchmark")
-        row = Acquisition(acquisition=NAME, specimen="s", split="test", input="in.tif", target="out.tif", na=0.9, emission_nm=(520.0,))
+        edge = options.edge // SCALE
+        size = {"size_t": 1, "size_c": 1, "size_z": 1, "size_y": edge, "size_x": edge, "pixel_size_um": 0.065 * SCALE}
+        names = {"acquisition": NAME, "specimen": "s", "split": "test", "input": "in.tif", "target": "out.tif"}
+        row = Acquisition.model_validate({**names, **size, "na": 0.9, "emission_nm": (520.0,)})
         write_sheet(config.acquisitions, {NAME: row})
         write_stores(config, options.edge)
         for stage in ("ingest", "stitch"):

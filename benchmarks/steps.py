@@ -3,14 +3,15 @@
     python benchmarks/steps.py --config config/config.yaml [--split val] [--steps 3 5 10 20 200] [--edge 256]
 
 PSNR alone rewards blur, so three things are judged together: scale-invariant PSNR of one sample and of the mean, power of one sample
-between 0.15 and 0.35 cycles a pixel over the truth's, and spread-skill (root mean square error over predicted spread, corrected for
-the number of samples; 1 is calibrated). The rule: the smallest number of steps that is no worse than 200 in PSNR (of the mean), whose
-high-frequency power is within 5 % of the truth's, and that is no less calibrated.
+between 0.15 and 0.35 cycles a pixel over the truth's, and spread-skill (predicted spread over root mean square error, after the affine
+fit and corrected for the number of samples; 1 is calibrated, below 1 over-confident). The rule: the smallest number of steps that is no
+worse than 200 in PSNR (of the mean), whose high-frequency power is within 5 % of the truth's, and that is no less calibrated.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def measure(config: Config, rows: list[Acquisition], edge: int) -> dict[str, flo
                 band.add(image)
             figures["power"].append(power[0].power / power[1].power)
             spread = float(np.sqrt(np.mean(planes["std"] ** 2))) * finite_sample_factor(config.sampling.samples, ddof=1)
-            figures["spread-skill"].append(float(np.sqrt(np.mean((planes["mean"] - truth) ** 2))) / spread)
+            figures["spread-skill"].append(moments["mean"].fit[0] * spread / math.sqrt(moments["mean"].fitted_mse))
     return {name: float(np.mean(values)) for name, values in figures.items() if values}
 
 

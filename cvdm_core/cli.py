@@ -142,15 +142,29 @@ def index(config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) -> 
 
 @app.command()
 def verify(config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
-    """Check that every store and model still matches its receipt."""
+    """Check that every store and model still matches its receipt, and that every store is a right one."""
+    from cvdm_core.images.validation import validate
     from cvdm_core.records.verify import verify as run
 
     settings = _load(config, overrides)
-    problems = run([Path(settings.results), Path(settings.models)])
+    problems = run([Path(settings.results), Path(settings.models)], validate)
     for problem in problems:
         typer.echo(problem)
     if problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    store: Annotated[Path, typer.Argument(help="OME-Zarr store, for example results/cells_1/cvdm/restored.ome.zarr")],
+    out: Annotated[Path, typer.Argument(help="file to write: .ozx (zipped OME-Zarr) or .ome.tif (pyramidal OME-TIFF)")],
+    image: Annotated[str, typer.Option(help="image inside the store, for example std (default: the one at its root)")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file if it is there")] = False,
+) -> None:
+    """Write a store, or one image of it, as a single file with the same pixels."""
+    from cvdm_core.images.export import export as run
+
+    run(store, out, image, overwrite)
 
 
 @app.command()
@@ -162,6 +176,23 @@ def simulate(
     from cvdm_core.simulation.demo import write_demo as run
 
     run(folder, seed=seed)
+
+
+@app.command()
+def view(
+    acquisition: Annotated[str, typer.Argument(help="name of the acquisition in the sample sheet")],
+    config: ConfigFiles = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port on 127.0.0.1; 0 is any free one")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open the page in the browser")] = True,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(help="origin of a viewer elsewhere whose pages may read the stores, such as https://example.org")
+    ] = None,
+) -> None:
+    """Show input, restored image, std and truth side by side in a browser, until Ctrl-C."""
+    from cvdm_core.viewing.server import view as run
+
+    run(_load(config, overrides), acquisition, typer.echo, port=port, browser=browser, origins=allow_origin or ())
 
 
 def main() -> None:

@@ -1,4 +1,7 @@
-"""The one exception that a person is meant to read."""
+"""The exceptions that a person is meant to read."""
+
+COPY_AGAIN = "copy it again from the microscope"
+"""What to do about a file that is damaged or cut off."""
 
 
 class UserError(Exception):
@@ -7,3 +10,7 @@ class UserError(Exception):
     The message is one sentence or two that name the file or key, what is wrong with it, and what to do. The command line prints the
     message without a traceback and ends with exit status 2; anything else that is raised is a bug and keeps its traceback.
     """
+
+
+class DiskFullError(UserError):
+    """There was no space, or no quota, for a file: the message names it."""

@@ -2,32 +2,56 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cvdm_core.errors import DiskFullError
+
 PARTIAL = ".partial"
 """Ending of what is not finished yet."""
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def disk_full_named(path: str | Path) -> Iterator[None]:
+    """Turn the system's complaint about a full disk, which names no file, into a `DiskFullError` that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise DiskFullError(
+            f"{path}: there is no space left for it ({error.strerror}); make space, then run the same command again."
+        ) from error
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a neighbour of `path` to write to; then sync it to the disk and rename it into place.
 
-    If writing fails (a full disk, say), the neighbour is removed and `path` is as it was.
+    If writing fails, the neighbour is removed and `path` is as it was.
+
+    Raises
+    ------
+    DiskFullError
+        If there is no space for it.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL}")
-    try:
-        yield partial
-        with open(partial, "rb+") as stream:
-            os.fsync(stream.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with disk_full_named(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            with open(partial, "rb+") as stream:
+                os.fsync(stream.fileno())
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def write_file(path: str | Path, content: bytes | str) -> None:

@@ -23,6 +23,7 @@ from cvdm_core.files import write_file
 
 _Optional = BeforeValidator(lambda value: None if value == "" else value)
 Positive = Annotated[float | None, Field(gt=0, allow_inf_nan=False), _Optional]
+Source = Literal["", "metadata", "stated"]
 SET_ASIDE = "#refused:"
 NAME_RULE = "Use letters, digits, '.', '_' and '-' only, at most 64, beginning with a letter or digit"
 
@@ -49,8 +50,14 @@ class Acquisition(BaseModel):
     acquisition: str = Field(pattern=NAME_PATTERN, description="unique name; folder name of its results")
     specimen: str = Field(pattern=NAME_PATTERN, description="what was imaged; a specimen never stands in two splits")
     split: Split = Field(description="train, val, test, or predict (no truth needed)")
-    input: str = Field(min_length=1, description="path of the TIFF, relative to the working directory or absolute")
+    input: str = Field(
+        min_length=1,
+        description="path of the TIFF, relative to the working directory or absolute; with `{t}`, `{z}` or `{c}` in it, of many TIFFs",
+    )
     target: str = Field("", description="path of the TIFF with the truth of the same field, if one was acquired")
+    series: Annotated[int | None, Field(ge=0), _Optional] = Field(
+        None, description="number from 0 of the image (position, field) in the TIFF, where it holds several"
+    )
     stated_pixel_size_um: Positive = Field(None, description="pixel size of the input stated by a person, where the file does not know it")
     stated_z_step_um: Positive = Field(None, description="z step stated by a person, where the file does not know it")
     stated_channels: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
@@ -69,10 +76,19 @@ class Acquisition(BaseModel):
     size_x: int = Field(0, ge=0, description="columns of the input (measured)")
     dtype: str = Field("", description="data type of the input (measured)")
     pixel_size_um: Positive = Field(None, description="pixel size of the input that is used (measured or stated)")
-    pixel_size_source: Literal["", "metadata", "stated"] = Field("", description="where `pixel_size_um` is from")
+    pixel_size_source: Source = Field("", description="where `pixel_size_um` is from: metadata (of the file) or stated (by a person)")
     z_step_um: Positive = Field(None, description="z step that is used; empty for a single plane")
+    z_step_source: Source = Field("", description="where `z_step_um` is from")
     time_step_s: Positive = Field(None, description="time step; empty for a single time point or where unknown")
     channels: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field((), description="channel names, `;` between them (measured)")
+    na_source: Source = Field("", description="where `na` is from; a file's value is filled in where a person left it empty")
+    emission_source: Source = Field("", description="where `emission_nm` is from; a file's values are filled in likewise")
+    magnification: Positive = Field(None, description="magnification of the objective, where the file holds it (measured)")
+    exposure_ms: Annotated[tuple[float, ...], BeforeValidator(_names)] = Field(
+        (), description="exposure time per channel in milliseconds, `;` between them, where the file holds it (measured)"
+    )
+    acquired: str = Field("", description="date and time of the acquisition as the file has it (measured)")
+    assumed: str = Field("", description="what the file does not say and was assumed (measured)")
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:

@@ -1,7 +1,8 @@
 """Which acquisitions a list of files and folders holds.
 
-The one convention: `<name>_input.tif` and `<name>_target.tif` in one folder are a pair called `<name>`; any other TIFF is an input
-called as its file. Folders are searched to any depth; what begins with a dot is left out. The endings may be in capitals.
+The conventions: `<name>_input.tif` and `<name>_target.tif` in one folder are a pair called `<name>`; files of a folder whose names
+differ in time, plane or channel only are one input (see `patterns`); any other TIFF is an input called as its file. Folders are
+searched to any depth; what begins with a dot is left out. The endings may be in capitals.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cvdm_core.acquisitions.patterns import gather, name_of_pattern
 from cvdm_core.acquisitions.refusals import Refusal
+from cvdm_core.images.sequence import is_pattern
 
 SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.tf2", ".ome.tf8", ".ome.btf", ".tiff", ".tif", ".lsm", ".stk", ".tf2", ".tf8", ".btf")
 _ROLE = re.compile(r"(?P<name>.+)_(?P<role>input|target)", re.IGNORECASE | re.DOTALL)
@@ -21,19 +24,28 @@ _ROLE = re.compile(r"(?P<name>.+)_(?P<role>input|target)", re.IGNORECASE | re.DO
 
 @dataclass(frozen=True)
 class Candidate:
-    """An acquisition that could be added: the name that its file suggests, its input, and the target beside it."""
+    """An acquisition that could be added: the name that its file suggests, its input, and the target beside it.
+
+    `series`, `specimen` and `note` are set where it is one of several images of its file.
+    """
 
     name: str
     input: Path
     target: Path | None = None
+    series: int | None = None
+    specimen: str = ""
+    note: str = ""
 
 
-def find_candidates(paths: Sequence[Path]) -> tuple[list[Candidate], list[Refusal]]:
-    """Return what `paths` hold, in the order given (folders: by name), and what cannot be taken."""
+def find_candidates(paths: Sequence[Path], is_known: Callable[[Path], bool]) -> tuple[list[Candidate], list[Refusal]]:
+    """Return what `paths` hold, in the order given (folders: by name), and what cannot be taken.
+
+    Files that `is_known` are never gathered to a pattern: they are acquisitions of their own already.
+    """
     refusals: list[Refusal] = []
     files: dict[Path, None] = {}
     for path in paths:
-        found = _tiffs_below(path) if path.is_dir() else [path]
+        found = _inputs_below(path, is_known) if path.is_dir() else [path]
         if not found:
             refusals.append(Refusal(path.name, str(path), f"{path}: the folder holds no TIFF; name the folder of the microscope's files."))
         files |= dict.fromkeys(found)
@@ -59,6 +71,11 @@ def find_candidates(paths: Sequence[Path]) -> tuple[list[Candidate], list[Refusa
     return candidates, refusals
 
 
+def _inputs_below(folder: Path, is_known: Callable[[Path], bool]) -> list[Path]:
+    files = _tiffs_below(folder)
+    return [file for file in files if is_known(file)] + gather([file for file in files if not is_known(file)])
+
+
 def _tiffs_below(folder: Path) -> list[Path]:
     found: list[Path] = []
     for where, folders, names in os.walk(folder):
@@ -79,4 +96,5 @@ def _role(path: Path) -> str:
 
 def _name(path: Path) -> str:
     match = _ROLE.fullmatch(_stem(path))
-    return match["name"] if match else _stem(path)
+    name = match["name"] if match else _stem(path)
+    return name_of_pattern(name) if is_pattern(path) else name

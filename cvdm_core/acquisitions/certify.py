@@ -11,17 +11,17 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from cvdm_core.images.acquired import Planes
 from cvdm_core.images.certificate import Certificate, ChannelCertificate, Verdict
 from cvdm_core.images.registration import Plane, Registration, read_pair, register, windows
 from cvdm_core.images.similarity import Float64, Region, Similarity, read_moved
-from cvdm_core.images.tiff import TiffHeader
 from cvdm_core.sheet import Acquisition
 
 FLOOR_PX = 0.25
@@ -50,35 +50,33 @@ class Certified:
         return not all(move.is_identity() for move in self.moves)
 
 
-class Planes(Protocol):
-    """An image that is read region by region, as `TiffPlanes`."""
-
-    @property
-    def header(self) -> TiffHeader:
-        """What the file says about itself."""
-
-    def read(self, t: int, c: int, z: int, y: slice, x: slice) -> NDArray[Any]:
-        """Return one region of one plane."""
-
-
-@dataclass(frozen=True)
 class MovedPlanes:
-    """A target, read as if it had been acquired in register with its input; `moves` by channel, in input pixels."""
+    """A target, read as if it had been acquired in register with its input; see `images.acquired.Planes`.
 
-    planes: Planes
-    moves: tuple[Similarity, ...]
-    scale: int
+    Parameters
+    ----------
+    planes
+        The target as it was acquired.
+    moves
+        What it lies off, by channel [input pixels].
+    scale
+        Target pixels for each input pixel along y and x.
+    """
 
-    @property
-    def header(self) -> TiffHeader:
-        """What the TIFF says about itself."""
-        return self.planes.header
+    def __init__(self, planes: Planes, moves: tuple[Similarity, ...], scale: int) -> None:
+        """Take what is read."""
+        self.header, self.files = planes.header, planes.files
+        self._planes, self._moves, self._scale = planes, moves, scale
+
+    def check_complete(self) -> None:
+        """Decode the last pixel."""
+        self._planes.check_complete()
 
     def read(self, t: int, c: int, z: int, y: slice, x: slice) -> NDArray[Any]:
         """Return a region of a plane moved back, rounded and clipped to the file's data type."""
         shape, dtype = self.header.shape[3:], self.header.dtype
         moved = read_moved(
-            lambda rows, columns: self.planes.read(t, c, z, rows, columns), shape, self.moves[c].enlarged(self.scale), (y, x)
+            lambda rows, columns: self._planes.read(t, c, z, rows, columns), shape, self._moves[c].enlarged(self._scale), (y, x)
         )
         if dtype.kind in "iu" and moved.dtype != dtype:
             limits = np.iinfo(dtype)

@@ -19,15 +19,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from cvdm_core import paths
-from cvdm_core.acquisitions.certify import Certified, MovedPlanes, Planes, certify
+from cvdm_core.acquisitions.certify import Certified, MovedPlanes, certify
+from cvdm_core.acquisitions.measure import open_chosen, stored_dtype
 from cvdm_core.config import Config, StoreSettings
 from cvdm_core.errors import UserError
 from cvdm_core.files import PARTIAL
+from cvdm_core.images.acquired import Planes
 from cvdm_core.images.certificate import ATTRIBUTE
 from cvdm_core.images.omezarr import create_image, write_region
 from cvdm_core.images.omezarr_metadata import ImageInfo, display_windows, target_origin_um, write_metadata, write_ome_xml
 from cvdm_core.images.publishing import publish
-from cvdm_core.images.tiff import TiffHeader, TiffPlanes, open_planes
+from cvdm_core.images.tiff import TiffHeader
 from cvdm_core.images.tiles import shards
 from cvdm_core.records.receipts import Receipt, sha256_file, stage
 from cvdm_core.records.verify import folder_checksums
@@ -41,11 +43,10 @@ class _Image:
     """One TIFF and the store it becomes."""
 
     role: str
-    tiff: Path
     planes: Planes
     final: Path
     info: ImageInfo
-    stamp: tuple[int, int]
+    stamps: dict[Path, tuple[int, int]]
 
     @property
     def partial(self) -> Path:
@@ -85,7 +86,7 @@ def ingest(config: Config, acquisition: str) -> None:
                     written[1] = _write(images[1], config.store, progress)
         for image in images:
             write_metadata(image.partial, "", replace(image.info, windows=display_windows(image.partial)))
-        receipt.read = {str(image.tiff): sha256_file(image.tiff) for image in images}
+        receipt.read = {str(file): sha256_file(file) for image in images for file in image.stamps}
         for image in images:
             _check_untouched(image)
         for image in images:
@@ -103,7 +104,7 @@ def _opened_input(config: Config, row: Acquisition) -> Iterator[_Image]:
         measured = header.pixel_size_um if row.pixel_size_source == "metadata" else None
         facts = [
             ("shape (T, C, Z, Y, X)", header.shape, row.shape),
-            ("data type", header.dtype.name, row.dtype),
+            ("data type", stored_dtype(header), row.dtype),
             ("pixel size", row.pixel_size_um if measured is None else measured[0], row.pixel_size_um),
         ]
         for name, found, known in facts:
@@ -111,7 +112,7 @@ def _opened_input(config: Config, row: Acquisition) -> Iterator[_Image]:
             if not same:
                 raise UserError(f"{row.input}: changed since registration: its {name} is {found}, not {known}; run `cvdm register` again.")
         info = _info(row, header, "input", row.input, 1)
-        yield _Image("input", Path(row.input), planes, paths.raw_store(config, row.acquisition), info, _stamp(row.input))
+        yield _Image("input", planes, paths.raw_store(config, row.acquisition), info, _stamps(planes))
 
 
 @contextmanager
@@ -125,12 +126,12 @@ def _opened_target(config: Config, row: Acquisition) -> Iterator[_Image]:
                 f"{row.shape} (T, C, Z, Y, X); run `cvdm register` again."
             )
         info = _info(row, header, "target", row.target, scale)
-        yield _Image("target", Path(row.target), planes, paths.target_store(config, row.acquisition), info, _stamp(row.target))
+        yield _Image("target", planes, paths.target_store(config, row.acquisition), info, _stamps(planes))
 
 
 @contextmanager
-def _opened(row: Acquisition, path: str) -> Iterator[TiffPlanes]:
-    with open_planes(path, "z" if row.size_z > 1 and row.size_t == 1 else "t") as planes:
+def _opened(row: Acquisition, path: str) -> Iterator[Planes]:
+    with open_chosen(row, path, "z" if row.size_z > 1 and row.size_t == 1 else "t") as planes:
         planes.check_complete()
         yield planes
 
@@ -141,7 +142,10 @@ def _info(row: Acquisition, header: TiffHeader, role: str, path: str, scale: int
         "acquisition": row.acquisition,
         "role": role,
         "source": Path(path).name,
+        **({} if row.series is None else {"series": row.series}),
         "pixel_size_source": row.pixel_size_source,
+        **{name: value for name in ("z_step_source", "assumed") if (value := getattr(row, name))},
+        "source_metadata": _said(header),
     }
     return ImageInfo(
         name=row.acquisition if role == "input" else f"{row.acquisition} (target)",
@@ -155,25 +159,33 @@ def _info(row: Acquisition, header: TiffHeader, role: str, path: str, scale: int
     )
 
 
-def _stamp(path: str | Path) -> tuple[int, int]:
-    status = Path(path).stat()
-    return status.st_size, status.st_mtime_ns
+def _said(header: TiffHeader) -> dict[str, Any]:
+    """Return what the file says beyond sizes: OME-XML stands beside the pixels as a whole, other dialects here."""
+    found = header.metadata
+    names = ("dialect", "na", "magnification", "emission_nm", "exposure_ms", "acquired", "said")
+    values = {name: getattr(found, name) for name in names}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value}
+
+
+def _stamps(planes: Planes) -> dict[Path, tuple[int, int]]:
+    return {file: (status.st_size, status.st_mtime_ns) for file, status in ((file, file.stat()) for file in planes.files)}
 
 
 def _check_untouched(image: _Image) -> None:
-    if _stamp(image.tiff) != image.stamp:
-        raise UserError(f"{image.tiff}: the file was changed while it was read; wait until the microscope has finished, then run again.")
+    for file, stamp in _stamps(image.planes).items():
+        if stamp != image.stamps[file]:
+            raise UserError(f"{file}: the file was changed while it was read; wait until the microscope has finished, then run again.")
 
 
 def _write(image: _Image, store: StoreSettings, progress: Progress) -> dict[str, list[Any]]:
     header = image.planes.header
     regions = shards(header.shape, store.shard)
     bar = progress.add_task(f"{image.info.attributes['acquisition']}, {image.role}", total=len(regions))
-    create_image(image.partial, header.shape, header.dtype, store)
+    create_image(image.partial, header.shape, stored_dtype(header), store)
     written: dict[str, list[Any]] = {}
     for region in regions:
         plane = image.planes.read(region.t, region.c, region.z, region.y, region.x)
-        written.update(write_region(image.partial, region, plane))
+        written.update(write_region(image.partial, region, plane.astype(stored_dtype(header), copy=False)))
         progress.advance(bar)
     if header.ome_xml is not None:
         write_ome_xml(image.partial, header.ome_xml)
@@ -204,7 +216,11 @@ def _fill(receipt: Receipt, config: Config, row: Acquisition, images: list[_Imag
     receipt.details = {
         "row": row.model_dump(mode="json"),
         "images": {
-            image.role: {"shape": list(image.planes.header.shape), "dtype": image.planes.header.dtype.name, "tiff_bytes": image.stamp[0]}
+            image.role: {
+                "shape": list(image.planes.header.shape),
+                "dtype": stored_dtype(image.planes.header),
+                "tiff_bytes": sum(size for size, _ in image.stamps.values()),
+            }
             for image in images
         },
         **({ATTRIBUTE: images[1].info.attributes[ATTRIBUTE]} if row.target else {}),

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
 
 from cvdm_core.errors import UserError
-from cvdm_core.images.tiff import TiffHeader, open_planes
+from cvdm_core.images.acquired import Planes, open_acquired, read_acquired
+from cvdm_core.images.tiff import TiffHeader
 from cvdm_core.sheet import Acquisition
 
+STORED_AS = {"bool": "uint8", "float16": "float32"}  # what a store cannot hold becomes the next larger type, without loss
 DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32")
 SAME_LENGTH = 0.01  # relative difference of two lengths that still count as equal
 _SIZES = ("size_t", "size_c", "size_z", "size_y", "size_x")
-_MEASURED = (*_SIZES, "dtype", "pixel_size_um", "pixel_size_source", "z_step_um", "time_step_s", "channels")
+_LENGTHS = ("pixel_size_um", "pixel_size_source", "z_step_um", "z_step_source", "time_step_s")
+_MEASURED = (*_SIZES, "dtype", *_LENGTHS, "channels", "na_source", "emission_source", "magnification", "exposure_ms", "acquired", "assumed")
 UNMEASURED: Mapping[str, Any] = {column: Acquisition.model_fields[column].default for column in _MEASURED}
 StateIn = Callable[[str], str]
 
@@ -56,12 +62,19 @@ def measure(row: Acquisition, scale: int, state_in: StateIn) -> tuple[Acquisitio
     measured = row.model_copy(
         update={
             "na": row.na or header.na,
+            "na_source": _source(row.na, header.na),
             "emission_nm": row.emission_nm or header.emission_nm,
+            "emission_source": _source(row.emission_nm, header.emission_nm),
+            "magnification": header.metadata.magnification,
+            "exposure_ms": header.metadata.exposure_ms,
+            "acquired": header.metadata.acquired,
+            "assumed": _assumed(row, header),
             **dict(zip(_SIZES, header.shape, strict=True)),
-            "dtype": header.dtype.name,
+            "dtype": stored_dtype(header),
             "pixel_size_um": pixel_size,
             "pixel_size_source": source,
             "z_step_um": z_step if size_z > 1 else None,
+            "z_step_source": "" if size_z == 1 else "stated" if row.stated_z_step_um else "metadata",
             "time_step_s": header.time_step_s if size_t > 1 else None,
             "channels": row.stated_channels or header.channels,
         }
@@ -70,18 +83,44 @@ def measure(row: Acquisition, scale: int, state_in: StateIn) -> tuple[Acquisitio
 
 
 def knows_pixel_size(path: str) -> bool:
-    """Whether the file itself holds a believable pixel size. Raises `UserError` as `read_header`."""
-    with open_planes(path) as planes:
-        return planes.header.pixel_size_um is not None
+    """Whether the file itself holds a believable pixel size. Raises `UserError` as `read_acquired`."""
+    return read_acquired(path).pixel_size_um is not None
+
+
+@contextmanager
+def open_chosen(row: Acquisition, path: str, pages: Literal["t", "z"]) -> Iterator[Planes]:
+    """Open the image of a row's input or target that the column `series` names; a target that holds one image is taken whole.
+
+    Raises
+    ------
+    UserError
+        As `open_acquired`, or if the file holds several images of one size and the row names none.
+    """
+    number = row.series or 0
+    if number and path == row.target and not read_acquired(path, pages).further:
+        number = 0
+    with open_acquired(path, pages, number) as planes:
+        further = planes.header.further
+        if further and row.series is None:
+            numbers = ", ".join(map(str, sorted({number, *further})[:4])) + (", ..." if len(further) > 3 else "")
+            again = f"`cvdm register {shlex.quote(row.input)}`"
+            raise UserError(
+                f"{path}: it holds {len(further) + 1} images of one size (positions or fields); write the number of one ({numbers}) into "
+                f"the column series of the row `{row.acquisition}`, and {again} adds a row for each other."
+            )
+        yield planes
+
+
+def stored_dtype(header: TiffHeader) -> str:
+    """Return the data type that the pixels have in the store."""
+    return STORED_AS.get(header.dtype.name, header.dtype.name)
 
 
 def _inspect(path: str, row: Acquisition) -> TiffHeader:
-    with open_planes(path, "z" if row.stated_z_step_um else "t") as planes:
+    with open_chosen(row, path, "z" if row.stated_z_step_um else "t") as planes:
         header = planes.header
-        if header.dtype.name not in DTYPES:
+        if stored_dtype(header) not in DTYPES:
             raise UserError(f"{path}: its pixels are {header.dtype.name}, and only {', '.join(DTYPES)} can be restored; convert the file.")
-        if header.further_images:
-            raise UserError(f"{path}: it holds {header.further_images + 1} images (positions or fields); save each as a file of its own.")
         planes.check_complete()
     return header
 
@@ -97,6 +136,22 @@ def _pixel_size(row: Acquisition, header: TiffHeader, state_in: StateIn) -> tupl
     if abs(y_um / x_um - 1) > SAME_LENGTH:
         raise UserError(f"{row.input}: its pixels are not square ({y_um:.4g} um by {x_um:.4g} um, y and x); resample it to square pixels.")
     return x_um, "metadata"
+
+
+def _source(written: float | tuple[float, ...] | None, found: float | tuple[float, ...] | None) -> str:
+    """Return where a value is from that a person may write and a file may hold: a person's word stands, and shows where it differs."""
+    if not written:
+        return "metadata" if found else ""
+    return "metadata" if _same(written, found) else "stated"
+
+
+def _same(written: float | tuple[float, ...] | None, found: float | tuple[float, ...] | None) -> bool:
+    one, other = np.atleast_1d(written or ()), np.atleast_1d(found or ())
+    return one.shape == other.shape and bool(np.allclose(one, other, rtol=1e-9, atol=0))  # the sheet holds ten digits
+
+
+def _assumed(row: Acquisition, header: TiffHeader) -> str:
+    return f"pages are {'z planes' if row.stated_z_step_um else 'time points'}" if header.undeclared else ""
 
 
 def _check_pair(row: Acquisition, header: TiffHeader, pixel_size_um: float, scale: int) -> None:
@@ -121,6 +176,11 @@ def _check_pair(row: Acquisition, header: TiffHeader, pixel_size_um: float, scal
 
 def _remarks(row: Acquisition, header: TiffHeader) -> list[str]:
     remarks = []
+    if others := len(header.images) - 1 - len(header.further):
+        remarks.append(
+            f"{row.input}: {others} further {'image' if others == 1 else 'images'} of another size in it {'is' if others == 1 else 'are'} "
+            "not taken; the column series chooses."
+        )
     if header.undeclared:
         pages, other = (header.shape[2], "z planes") if row.stated_z_step_um else (header.shape[0], "time points")
         hint = "" if row.stated_z_step_um else "; if they are z planes, fill the column stated_z_step_um"
@@ -128,4 +188,7 @@ def _remarks(row: Acquisition, header: TiffHeader) -> list[str]:
     if row.stated_pixel_size_um and header.pixel_size_um and abs(header.pixel_size_um[1] / row.stated_pixel_size_um - 1) > SAME_LENGTH:
         stated, found = row.stated_pixel_size_um, header.pixel_size_um[1]
         remarks.append(f"{row.input}: the stated pixel size of {stated:.4g} um is used, although the file says {found:.4g} um.")
+    for what, written, said in (("na", row.na, header.na), ("emission_nm", row.emission_nm, header.emission_nm)):
+        if written and said and not _same(written, said):
+            remarks.append(f"{row.input}: the stated {what} of {written} is used, although the file says {said}.")
     return remarks

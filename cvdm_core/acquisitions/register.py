@@ -11,7 +11,7 @@ import shlex
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast, get_args
 
@@ -20,9 +20,11 @@ from rich.progress import track
 
 from cvdm_core.acquisitions.candidates import Candidate, find_candidates
 from cvdm_core.acquisitions.measure import UNMEASURED, knows_pixel_size, measure
+from cvdm_core.acquisitions.positions import split_positions
 from cvdm_core.acquisitions.refusals import Refusal, refusals_file, write_refusals
 from cvdm_core.config import Config, Split
 from cvdm_core.errors import UserError
+from cvdm_core.images.sequence import is_pattern
 from cvdm_core.sheet import NAME_RULE, Acquisition, Unusable, clean_name, is_name, read_rows, write_sheet
 
 RESERVED = ("index.html",)  # stands beside the acquisitions in the folder of results
@@ -39,7 +41,7 @@ class _Sheet:
     new: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     names: dict[str, str] = field(init=False)
-    files: dict[Path, str] = field(init=False)
+    files: dict[tuple[Path, int | None], str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.names = {name.lower(): name for name in self.rows}
@@ -50,7 +52,13 @@ class _Sheet:
     def know_files(self, row: Acquisition) -> None:
         """Remember whose the files of a row are."""
         for path in filter(None, (row.input, row.target)):
-            self.files.setdefault(_identity(path), row.acquisition)
+            self.files.setdefault((_identity(path), row.series), row.acquisition)
+
+    def owner(self, path: Path, series: int | None) -> str | None:
+        """Return who has an image of a file already: a row without a number has them all."""
+        file = _identity(path)
+        numbers = (None, 0) if series is None else (series, None)
+        return next((self.files[file, number] for number in numbers if (file, number) in self.files), None)
 
     def add(self, row: Acquisition) -> None:
         """Add a row that was not in the sheet."""
@@ -108,15 +116,22 @@ def register(
     path = Path(config.acquisitions)
     rows, unusable = read_rows(path) if path.exists() or not paths else ({}, [])
     sheet = _Sheet(path, rows, unusable, [Refusal(line.acquisition, line.cells.get("input", ""), line.problem) for line in unusable])
-    candidates, refused = find_candidates([Path(given) for given in paths])
+    registered = {file for file, _ in sheet.files}
+    candidates, refused = find_candidates([Path(given) for given in paths], lambda path: _identity(path) in registered)
     if name is not None and len(candidates) + len(refused) != 1:
         raise UserError(f"--name {name}: it names one acquisition, and {len(candidates)} were given; leave it out, or give one file.")
     sheet.refusals += refused
-    for candidate in candidates:
-        _add(sheet, candidate, name, specimen, cast(Split, split), pixel_size_um)
+    given = {_identity(candidate.input) for candidate in candidates} | registered
+    for whole in candidates if name is None else [replace(candidate, name=name) for candidate in candidates]:
+        images = split_positions(whole, lambda path: _identity(path) in given)
+        if isinstance(images, Refusal):
+            sheet.refusals.append(images)
+            continue
+        for candidate in images:
+            _add(sheet, candidate, name, specimen, cast(Split, split), pixel_size_um)
     _refuse_repeated_files(sheet)
     _refuse_leaks(sheet)
-    remarks = _measure_all(sheet, config.model.scale)
+    remarks = _guesses(sheet, [Path(given) for given in paths]) + _measure_all(sheet, config.model.scale)
     write_sheet(path, sheet.rows, sheet.set_aside)
     write_refusals(path, sheet.refusals)
     _report(sheet, remarks)
@@ -124,10 +139,10 @@ def register(
 
 def _add(sheet: _Sheet, candidate: Candidate, name: str | None, specimen: str | None, split: Split, pixel_size_um: float | None) -> None:
     """Add one candidate to the sheet, or complete the row that holds its input already."""
-    wanted = candidate.name if name is None else name
-    owner = sheet.files.get(_identity(candidate.input))
+    wanted = candidate.name
+    owner = sheet.owner(candidate.input, candidate.series)
     if owner is not None:
-        if name is not None and name != owner:
+        if name is not None and wanted != owner:
             problem = f"{candidate.input}: it is registered already, as `{owner}`; leave out --name {name}."
             sheet.refuse(name, candidate.input, problem)
         elif _identity(sheet.rows[owner].input) == _identity(candidate.input):
@@ -140,10 +155,12 @@ def _add(sheet: _Sheet, candidate: Candidate, name: str | None, specimen: str | 
     sheet.add(
         Acquisition(
             acquisition=wanted,
-            specimen=specimen or wanted,
+            specimen=specimen or candidate.specimen or wanted,
             split=split,
             input=str(candidate.input),
             target=str(candidate.target or ""),
+            series=candidate.series,
+            note=candidate.note,
             stated_pixel_size_um=_missing_pixel_size(candidate, pixel_size_um),
         )
     )
@@ -193,9 +210,9 @@ def _identity(path: str | Path) -> Path:
 
 
 def _refuse_repeated_files(sheet: _Sheet) -> None:
-    first: dict[Path, Acquisition] = {}
+    first: dict[tuple[Path, int | None], Acquisition] = {}
     for row in list(sheet.rows.values()):
-        other = first.setdefault(_identity(row.input), row)
+        other = first.setdefault((_identity(row.input), row.series), row)
         if other is not row:
             problem = f"{row.input}: it is the input of `{other.acquisition}` and of `{row.acquisition}`; remove one row from {sheet.path}."
         elif row.target and _identity(row.target) == _identity(row.input):
@@ -240,9 +257,20 @@ def _state_in(sheet: _Sheet, row: Acquisition) -> Callable[[str], str]:
         cells = f"acquisition={row.acquisition} specimen={row.specimen} split={row.split} input={row.input}"
         if row.target:
             cells += f" target={row.target}"
+        if row.series is not None:
+            cells += f" series={row.series}"
         return f"state it: add the line {cells} {column}=<micrometres> to {sheet.path}"
 
     return words
+
+
+def _guesses(sheet: _Sheet, paths: Sequence[Path]) -> list[str]:
+    """Tell which new rows hold a pattern that nobody wrote."""
+    guessed = [sheet.rows[name].input for name in sheet.new if name in sheet.rows and Path(sheet.rows[name].input) not in paths]
+    return [
+        f"{pattern}: the files that match are taken for one acquisition; if they are not, remove its row and name the files one by one."
+        for pattern in sorted(filter(is_pattern, guessed))
+    ]
 
 
 def _report(sheet: _Sheet, remarks: Sequence[str]) -> None:

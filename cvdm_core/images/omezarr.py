@@ -106,7 +106,7 @@ def create_image(folder: Path, shape: Shape, dtype: DTypeLike, store: StoreSetti
         group = zarr.open_group(build, mode="w-", zarr_format=3 if layout.format == "0.5" else 2)
         group.attrs["cvdm"] = layout.own_attributes
         for level in range(layout.levels):
-            _create_level(group, layout, level)
+            create_level(group, layout, level)
         try:
             build.rename(target)
         except OSError:
@@ -117,7 +117,8 @@ def create_image(folder: Path, shape: Shape, dtype: DTypeLike, store: StoreSetti
         shutil.rmtree(build, ignore_errors=True)
 
 
-def _create_level(group: zarr.Group, layout: Layout, level: int) -> None:
+def create_level(group: zarr.Group, layout: Layout, level: int) -> None:
+    """Create the array of one level in a group, without pixels."""
     shard = layout.shard >> level
     chunk = min(layout.chunk, shard)
     common = {

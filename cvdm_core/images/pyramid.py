@@ -44,17 +44,29 @@ def level_region(shard: Shard, level: int) -> tuple[slice, slice]:
 def pyramid(plane: NDArray[Any], count: int) -> Iterator[NDArray[Any]]:
     """Yield the levels 0 to `count` − 1 of a plane `(Y, X)`, all in the plane's data type.
 
-    The means are carried in float64, so that integers are exact at every level, and rounded (half up) only where a level is stored.
+    Sums of integers are carried, and means of floats in float64: every level is exact, and rounded (half up) only where it is stored.
     """
     yield plane
-    mean = plane
-    for _ in range(1, count):
-        mean = _halve(mean)
-        yield np.floor(mean + 0.5).astype(plane.dtype) if plane.dtype.kind in "iu" else mean.astype(plane.dtype)
+    exact = plane.dtype.kind in "iu"
+    carried = plane
+    for level in range(1, count):
+        carried = _halve(carried, _wide(plane.dtype, level) if exact else np.dtype(np.float64))
+        if exact:
+            yield ((carried + (1 << (2 * level - 1))) >> 2 * level).astype(plane.dtype)
+        else:
+            carried *= 0.25
+            yield carried.astype(plane.dtype)
 
 
-def _halve(plane: NDArray[Any]) -> NDArray[np.float64]:
+def _wide(dtype: np.dtype[Any], level: int) -> np.dtype[Any]:
+    """Return an integer type that holds the sum of 4^level pixels, and half of that many more."""
+    bits = 8 * dtype.itemsize + 2 * level + 1
+    return np.dtype(f"{dtype.kind}{4 if bits <= 32 else 8}")
+
+
+def _halve(plane: NDArray[Any], wide: np.dtype[Any]) -> NDArray[Any]:
+    """Return sums over 2x2 pixels."""
     rows, columns = plane.shape[0] // 2 * 2, plane.shape[1] // 2 * 2
-    pairs = np.add(plane[0:rows:2, :columns], plane[1:rows:2, :columns], dtype=np.float64)
-    halved: NDArray[np.float64] = (pairs[:, 0::2] + pairs[:, 1::2]) * 0.25
+    pairs = np.add(plane[0:rows:2, :columns], plane[1:rows:2, :columns], dtype=wide)
+    halved: NDArray[Any] = pairs[:, 0::2] + pairs[:, 1::2]
     return halved

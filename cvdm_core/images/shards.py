@@ -8,7 +8,9 @@ index at the end; the tests read everything back with zarr-python.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import google_crc32c
@@ -21,6 +23,8 @@ blosc.use_threads = False
 
 NO_CHUNK = np.iinfo(np.uint64).max
 CHECKSUM_BYTES = 4
+INDEX_ENTRY_BYTES = 16
+BLOSC_HEADER_BYTES = 16
 
 
 def codec(compressor: str) -> Blosc:
@@ -42,6 +46,9 @@ def chunks(pixels: NDArray[Any], edge: int) -> Iterator[tuple[int, int, NDArray[
     for row, top in enumerate(range(0, pixels.shape[0], edge)):
         for column, left in enumerate(range(0, pixels.shape[1], edge)):
             part = pixels[top : top + edge, left : left + edge]
+            if part.shape == (edge, edge):
+                yield row, column, np.ascontiguousarray(part, pixels.dtype.newbyteorder("<"))
+                continue
             whole = np.full((edge, edge), fill, pixels.dtype.newbyteorder("<"))
             whole[: part.shape[0], : part.shape[1]] = part
             yield row, column, whole
@@ -79,3 +86,48 @@ def encode_shard(pixels: NDArray[Any], shard: int, chunk: int, compressor: str) 
 
 def _with_checksum(content: bytes) -> bytes:
     return content + int(google_crc32c.value(content)).to_bytes(CHECKSUM_BYTES, "little")
+
+
+def shard_problem(path: Path, rows: int, columns: int, shard: int, chunk: int) -> str:
+    """Return what is wrong with a stored shard as its index tells it, or nothing. No pixel is read.
+
+    Parameters
+    ----------
+    path
+        The file.
+    rows, columns
+        Pixels of the image that lie in the shard: fewer than `shard` at the image's edge.
+    shard, chunk
+        Edges, in pixels.
+    """
+    across = shard // chunk
+    length = across**2 * INDEX_ENTRY_BYTES + CHECKSUM_BYTES
+    with open(path, "rb") as stream:
+        body = os.fstat(stream.fileno()).st_size - length
+        if body <= 0:
+            return "is empty or cut off"
+        stream.seek(body)
+        index = stream.read(length)
+    if _with_checksum(index[:-CHECKSUM_BYTES]) != index:
+        return "is cut off or damaged: its index does not match its checksum"
+    entries = np.frombuffer(index[:-CHECKSUM_BYTES], "<u8").reshape(across, across, 2)
+    for row, column in np.ndindex(-(-rows // chunk), -(-columns // chunk)):
+        offset, size = (int(number) for number in entries[row, column])
+        if offset == NO_CHUNK:
+            return f"lacks the chunk in row {row} and column {column}"
+        if offset + size > body:
+            return f"has no place for the chunk in row {row} and column {column}"
+    return ""
+
+
+def chunk_problem(path: Path, chunk: int, dtype: np.dtype[Any]) -> str:
+    """Return what is wrong with a file that holds one chunk (OME-Zarr 0.4), as the header of blosc tells it, or nothing."""
+    with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        header = stream.read(BLOSC_HEADER_BYTES)
+    if len(header) < BLOSC_HEADER_BYTES:
+        return "is empty or cut off"
+    unpacked, _, packed = np.frombuffer(header, "<u4", offset=4).tolist()
+    if packed != size:
+        return f"has {size} bytes instead of the {packed} that it announces"
+    return "" if unpacked == chunk**2 * dtype.itemsize else f"holds {unpacked} bytes of pixels instead of {chunk**2 * dtype.itemsize}"

@@ -1,7 +1,7 @@
 """TIFF files of microscopes: their headers without a single pixel decoded, and regions of planes in bounded memory.
 
 `read_header` is what registration asks; `open_planes` is what ingest reads through. Both bring every dialect (OME, ImageJ, LSM,
-STK, BigTIFF, tiles, plain pages) to the axes (T, C, Z, Y, X), and raise nothing but `UserError`.
+STK, Micro-Manager, BigTIFF, tiles, plain pages) to the axes (T, C, Z, Y, X), and raise nothing but `UserError`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from cvdm_core.errors import UserError
-from cvdm_core.images.tiff_layout import Layout, layout_of
+from cvdm_core.errors import COPY_AGAIN, UserError
+from cvdm_core.images.tiff_images import images_of
+from cvdm_core.images.tiff_layout import Layout, files_of, layout_of
 from cvdm_core.images.tiff_metadata import Metadata, metadata_of
-from cvdm_core.images.tiff_source import COPY_AGAIN, open_tiff, sentences
+from cvdm_core.images.tiff_source import open_tiff, sentences
 
 CACHE_BYTES = 128 * 2**20  # decoded strips kept for the next region beside this one
+OPEN_FILES = 32  # of a set of files, kept open at the same time
 _JPEG = {6, 7, 33007, 34892}
 
 
@@ -38,7 +40,8 @@ class TiffHeader:
     undeclared : whether the file does not say what its pages are (the argument `pages` decided).
     dtype : data type of the pixels, native byte order.
     metadata : calibration, channels and optics, see `tiff_metadata.Metadata`.
-    further_images : images of the same size in the file that are not the one described (positions, fields).
+    images : the images that begin in the file, by what the file calls them ("" where it does not); this one is `images[series]`.
+    further : numbers of the others that have the same size and data type (positions, fields).
     """
 
     shape: tuple[int, int, int, int, int]
@@ -46,7 +49,8 @@ class TiffHeader:
     undeclared: bool
     dtype: np.dtype[Any]
     metadata: Metadata
-    further_images: int
+    images: tuple[str, ...]
+    further: tuple[int, ...]
     ome_xml: str | None
 
     @property
@@ -85,7 +89,7 @@ class TiffHeader:
         return self.metadata.na
 
 
-def read_header(path: str | Path, pages: Literal["t", "z"] = "t") -> TiffHeader:
+def read_header(path: str | Path, pages: Literal["t", "z"] = "t", series: int = 0) -> TiffHeader:
     """Read shape, data type, calibration and channel names; no pixel is decoded.
 
     Parameters
@@ -94,56 +98,73 @@ def read_header(path: str | Path, pages: Literal["t", "z"] = "t") -> TiffHeader:
         The file.
     pages
         What a sequence of pages is that the file does not describe: time points or z planes.
+    series
+        Number from 0 of the image that is meant, where several begin in the file.
 
     Raises
     ------
     UserError
-        If the file is missing, empty, no TIFF, cut off, damaged, or has axes without a place in (T, C, Z, Y, X).
+        If the file is missing, empty, no TIFF, cut off, damaged, has no such image, lacks planes, or has axes without a place in
+        (T, C, Z, Y, X).
     """
-    with open_planes(path, pages) as planes:
+    with open_planes(path, pages, series) as planes:
         return planes.header
 
 
 @contextmanager
-def open_planes(path: str | Path, pages: Literal["t", "z"] = "t") -> Iterator[TiffPlanes]:
+def open_planes(path: str | Path, pages: Literal["t", "z"] = "t", series: int = 0) -> Iterator[TiffPlanes]:
     """Open a TIFF for reading regions of its planes; parameters and errors as `read_header`."""
     path = Path(path)
     with sentences(path):
-        source = open_tiff(path)
+        source, ome_xml = open_tiff(path)
+    planes = None
     try:
-        with path.open("rb", buffering=0) as file:
-            with sentences(path):
-                planes = TiffPlanes(path, source, file.fileno(), pages)
-            yield planes
+        with sentences(path):
+            planes = TiffPlanes(path, source, ome_xml, pages, series)
+        yield planes
     finally:
+        if planes is not None:
+            planes.close()
         source.close()
 
 
 class TiffPlanes:
-    """An open TIFF, read region by region: only the strips or tiles that a region touches are read and decoded."""
+    """An open TIFF, read region by region: only the strips or tiles that a region touches are read and decoded.
 
-    def __init__(self, path: Path, source: tifffile.TiffFile, descriptor: int, pages: Literal["t", "z"]) -> None:
-        """Work out where the pixels lie; use `open_planes`, which owns `source` and the open file `descriptor`."""
+    Attributes
+    ----------
+    header : what the file says about the image.
+    files : every file that holds a plane of it.
+    """
+
+    def __init__(self, path: Path, source: tifffile.TiffFile, ome_xml: str | None, pages: Literal["t", "z"], series: int) -> None:
+        """Work out where the pixels lie; use `open_planes`, which owns `source` and closes this."""
+        images = images_of(path, source)
+        if not 0 <= series < len(images):
+            raise UserError(f"{path}: it holds {len(images)} images, so `series` is a number from 0 to {len(images) - 1}, not {series}.")
+        image = images[series]
         self._path = path
-        self._layout: Layout = layout_of(path, source, pages)
-        self._descriptor = descriptor
-        self._byteorder: str = source.byteorder
-        self._key: Any = source.series[0].keyframe
+        self._layout: Layout = layout_of(path, source, image, pages)
+        self._descriptors: OrderedDict[str, int] = OrderedDict()
+        self._key: Any = image.series.keyframe
         self._cache: OrderedDict[tuple[int, int], NDArray[Any] | None] = OrderedDict()
         self._cached_bytes = 0
-        size = self._layout.shape[3:]
+        self.files = tuple(sorted({path, *(path.with_name(file.name) for file in files_of(self._layout, self._key))}))
         self.header = TiffHeader(
             shape=self._layout.shape,
             axes=self._layout.axes,
             undeclared=self._layout.undeclared,
             dtype=np.dtype(self._key.dtype).newbyteorder("="),
-            metadata=metadata_of(source, self._layout),
-            further_images=sum(
-                other.keyframe.shaped[2:4] == size and other.dtype == source.series[0].dtype and not other.keyframe.is_reduced
-                for other in source.series[1:]
-            ),
-            ome_xml=source.ome_metadata if source.is_ome else None,
+            metadata=metadata_of(source, image, self._layout),
+            images=tuple(other.name for other in images),
+            further=tuple(number for number, other in enumerate(images) if number != series and other.kind == image.kind),
+            ome_xml=ome_xml,
         )
+
+    def close(self) -> None:
+        """Close what was opened for reading."""
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
 
     def read(self, t: int, c: int, z: int, y: slice, x: slice) -> NDArray[Any]:
         """Return one region of one plane, (rows, columns), in the file's data type and native byte order.
@@ -174,24 +195,29 @@ class TiffPlanes:
         t, c, z, y, x = (size - 1 for size in self.header.shape)
         self.read(t, c, z, slice(y, y + 1), slice(x, x + 1))
 
-    def _pread(self, length: int, offset: int) -> bytes:
-        data = os.pread(self._descriptor, length, offset)
+    def _pread(self, file: str, length: int, offset: int) -> bytes:
+        if file not in self._descriptors:
+            self._descriptors[file] = os.open(file, os.O_RDONLY)
+            if len(self._descriptors) > OPEN_FILES:
+                os.close(self._descriptors.popitem(last=False)[1])
+        data = os.pread(self._descriptors[file], length, offset)
         if len(data) != length:
-            raise UserError(f"{self._path}: the file is cut off: {length:,} bytes at byte {offset:,} are not there; {COPY_AGAIN}.")
+            raise UserError(f"{file}: the file is cut off: {length:,} bytes at byte {offset:,} are not there; {COPY_AGAIN}.")
         return data
 
     def _read_rows(self, plane: int, sample: int, rows: range, columns: range) -> NDArray[Any]:
         _, _, length, width, samples = self._key.shaped
-        dtype = np.dtype(self._key.dtype).newbyteorder(self._byteorder)
+        dtype = np.dtype(self._key.dtype).newbyteorder(self._key.parent.byteorder)
         start = (self._layout.contiguous_at or 0) + (plane * length + rows.start) * width * samples * dtype.itemsize
-        data = np.frombuffer(self._pread(len(rows) * width * samples * dtype.itemsize, start), dtype)
+        file = str(self._key.parent.filehandle.path)
+        data = np.frombuffer(self._pread(file, len(rows) * width * samples * dtype.itemsize, start), dtype)
         region = data.reshape(len(rows), width, samples)[:, columns.start : columns.stop, sample]
         return np.ascontiguousarray(region, dtype=self.header.dtype)
 
     def _read_segments(self, plane: int, sample: int, rows: range, columns: range) -> NDArray[Any]:
-        key = self._key
-        separate, depth, length, width, _ = key.shaped
+        separate, depth, length, width, _ = self._key.shaped
         number, rest = divmod(plane, separate * depth)
+        key = self._layout.pages[number].keyframe  # each file of a set has tiles of its own
         group, level = divmod(rest, depth)
         if key.is_tiled:
             high, wide, deep = key.tilelength, key.tilewidth, key.tiledepth
@@ -217,10 +243,11 @@ class TiffPlanes:
             self._cache.move_to_end((number, index))
             return self._cache[number, index]
         page = self._layout.pages[number]
+        key = page.keyframe
         offset, length = page.dataoffsets[index], page.databytecounts[index]
-        options = {"jpegtables": page.jpegtables, "jpegheader": self._key.jpegheader} if self._key.compression in _JPEG else {}
-        data = self._pread(length, offset) if offset and length else None
-        segment: NDArray[Any] | None = self._key.decode(data, index, **options)[0]
+        options = {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader} if key.compression in _JPEG else {}
+        data = self._pread(str(page.parent.filehandle.path), length, offset) if offset and length else None
+        segment: NDArray[Any] | None = key.decode(data, index, **options)[0]
         self._cache[number, index] = segment
         self._cached_bytes += 0 if segment is None else segment.nbytes
         while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import tifffile
 
-from cvdm_core.errors import UserError
-from cvdm_core.images.tiff_source import COPY_AGAIN
+from cvdm_core.errors import COPY_AGAIN, UserError
+from cvdm_core.images.tiff_images import FileImage, is_stored
 
-Role = Literal["t", "c", "z"]
-_ROLES: dict[str, Role] = {"T": "t", "C": "c", "S": "c", "Z": "z"}
+Role = Literal["t", "c", "z", "position"]
+_ROLES: dict[str, Role] = {"T": "t", "C": "c", "S": "c", "E": "c", "Z": "z"}  # E: the bands of a spectral scan
+# A compressed strip or tile is decoded whole; decoding one of 370 MiB was measured to need 0.9 GB.
+LARGEST_SEGMENT = 400 * 2**20
+_NAMED = 3  # so many of the missing planes stand in a sentence
 _UNDECLARED = "IQ"  # a sequence of pages that nothing describes
 # The best that a codec can do; a file that promises more is damaged. Codes are those of the TIFF tag Compression.
 _LARGEST_RATIO = {5: 4_096, 8: 1_100, 32946: 1_100, 32773: 128}
@@ -27,7 +31,7 @@ _LARGEST_RATIO_OF_OTHERS = 100_000
 
 @dataclass(frozen=True)
 class Layout:
-    """How the planes of one image are stored."""
+    """How the planes of one image are stored; `place` is its index along the axes of the role "position"."""
 
     shape: tuple[int, int, int, int, int]
     axes: str
@@ -36,10 +40,11 @@ class Layout:
     contiguous_at: int | None
     outer: tuple[tuple[Role, int], ...]
     inner: tuple[tuple[Role, int], ...]
+    place: tuple[int, ...]
 
     def locate(self, t: int, c: int, z: int) -> tuple[int, int]:
         """Return the number of the plane in the order of the file, and the number of the interleaved sample in it."""
-        digits: dict[Role, list[int]] = {}
+        digits: dict[Role, list[int]] = {"position": list(self.place)}
         indices: tuple[tuple[Role, int], ...] = (("t", t), ("c", c), ("z", z))
         for role, index in indices:
             sizes = [size for axis, size in (*self.outer, *self.inner) if axis == role]
@@ -53,17 +58,21 @@ class Layout:
         return plane, sample
 
 
-def layout_of(path: Path, source: tifffile.TiffFile, pages_are: Literal["t", "z"]) -> Layout:
-    """Return the layout of the main image of an open file.
+def layout_of(path: Path, source: tifffile.TiffFile, image: FileImage, pages_are: Literal["t", "z"]) -> Layout:
+    """Return the layout of one image of an open file.
 
     Raises
     ------
     UserError
         If axes have no place in (T, C, Z, Y, X), or planes or bytes that are declared are not there.
     """
-    series = source.series[0]
+    series = image.series
     axes, sizes = str(series.get_axes(False)), [int(size) for size in series.get_shape(False)]
-    found = "".join(axis for axis, size in zip(axes, sizes, strict=True) if size > 1 or axis in "YX")
+    found = "".join(
+        axis
+        for number, (axis, size) in enumerate(zip(axes, sizes, strict=True))
+        if number not in image.fixed and (size > 1 or axis in "YX")
+    )
     key = series.keyframe
     row = axes.find("YX")
     if row < 0 or sizes[row : row + 2] != [key.imagelength, key.imagewidth] or min(sizes) < 1:
@@ -81,7 +90,10 @@ def layout_of(path: Path, source: tifffile.TiffFile, pages_are: Literal["t", "z"
     if strange:
         names = ", ".join(tifffile.TIFF.AXES_NAMES.get(axis, axis) for axis in strange)
         raise UserError(f"{path}: the file holds several images along {names}; save each as a file of its own.")
-    pairs = [(roles.get(axis, "c"), size) for axis, size in zip(axes, sizes, strict=True)]
+    pairs: list[tuple[Role, int]] = [
+        ("position" if number in image.fixed else roles.get(axis, "c"), size)
+        for number, (axis, size) in enumerate(zip(axes, sizes, strict=True))
+    ]
     outer, inner = tuple(pairs[:row]), tuple(pairs[row + 2 :])
     count = {role: math.prod(size for axis, size in (*outer, *inner) if axis == role) for role in ("t", "c", "z")}
     layout = Layout(
@@ -89,70 +101,112 @@ def layout_of(path: Path, source: tifffile.TiffFile, pages_are: Literal["t", "z"
         axes=found,
         undeclared=bool(undeclared),
         pages=tuple(series._pages),
-        contiguous_at=series.dataoffset,
+        contiguous_at=series.dataoffset if all(page is None or page.parent is key.parent for page in series._pages) else None,
         outer=outer,
         inner=inner,
+        place=tuple(image.fixed.values()),
     )
-    _check_dialect(path, source, layout)
+    _check_dialect(path, source, series, layout)
     _check_planes(path, layout, key)
-    _check_bytes(path, source, layout, key)
+    _check_bytes(path, layout, key)
     return layout
 
 
-def _check_dialect(path: Path, source: tifffile.TiffFile, layout: Layout) -> None:
-    kind, planes = source.series[0].kind, math.prod(layout.shape[:3])
-    if source.is_imagej and kind != "ome":
+def files_of(layout: Layout, key: Any) -> set[Path]:
+    """Return the files that hold planes of the image; all of a set lie in one folder."""
+    return {Path(layout.pages[number].parent.filehandle.path) for number in _pages_used(layout, key)}
+
+
+def _pages_used(layout: Layout, key: Any) -> list[int]:
+    if layout.contiguous_at is not None:
+        return [0]
+    layers = key.shaped[0] * key.shaped[1]
+    return sorted({layout.locate(*place)[0] // layers for place in product(*map(range, layout.shape[:3]))})
+
+
+def _check_dialect(path: Path, source: tifffile.TiffFile, series: Any, layout: Layout) -> None:
+    planes = math.prod(layout.shape[:3])
+    if source.is_imagej and series.kind != "ome":
         metadata = source.imagej_metadata or {}
         declared = math.prod(int(metadata.get(name, 1)) for name in ("frames", "slices", "channels"))
         if declared > planes:
             raise UserError(f"{path}: the file is cut off: it declares {declared:,} planes and holds {planes:,}; {COPY_AGAIN}.")
-    if source.is_ome and kind != "ome" and planes > 1:
+    if source.is_ome and series.kind not in ("ome", "mmstack") and planes > 1:
         raise UserError(f"{path}: its OME-XML does not describe its {planes:,} planes; export it again from the microscope's software.")
-    if source.series[0].is_multifile:
-        raise UserError(f"{path}: the image is spread over several files; export it as one file.")
 
 
 def _check_planes(path: Path, layout: Layout, key: Any) -> None:
+    """Check that every plane is there and like the others."""
     if layout.contiguous_at is not None:
         return
-    separate, depth = key.shaped[0], key.shaped[1]
+    layers = key.shaped[0] * key.shaped[1]
     planes = math.prod(size for _, size in layout.outer)
-    if len(layout.pages) * separate * depth != planes:
+    if len(layout.pages) * layers != planes:
         raise UserError(
-            f"{path}: the file is cut off: it declares {planes:,} planes and holds {len(layout.pages) * separate * depth:,}; {COPY_AGAIN}."
+            f"{path}: the file is cut off: it declares {planes:,} planes and holds {len(layout.pages) * layers:,}; {COPY_AGAIN}."
         )
-    missing = [number for number, page in enumerate(layout.pages) if page is None]
+    places = list(product(*map(range, layout.shape[:3])))
+    missing = [place for place in places if not is_stored(layout.pages[layout.locate(*place)[0] // layers])]
     if missing:
+        named = "; ".join(f"t {t}, c {c}, z {z}" for t, c, z in missing[:_NAMED]) + ("; ..." if len(missing) > _NAMED else "")
         raise UserError(
-            f"{path}: {len(missing):,} of its {len(layout.pages):,} pages are missing (first: page {missing[0]}); export it again."
+            f"{path}: {len(missing):,} of its {len(places):,} planes are missing (counted from 0: {named}); "
+            "copy the whole set again, or export it complete."
         )
 
 
-def _check_bytes(path: Path, source: tifffile.TiffFile, layout: Layout, key: Any) -> None:
+def _check_bytes(path: Path, layout: Layout, key: Any) -> None:
     """Compare declared with actual sizes before anything is allocated."""
-    size = path.stat().st_size
     if key.dtype is None:
         raise UserError(
             f"{path}: its pixels have no usable data type ({key.bitspersample} bits, sample format {key.sampleformat}); save it as 16 bit."
         )
     if layout.contiguous_at is not None:
-        end = layout.contiguous_at + math.prod(layout.shape) * key.dtype.itemsize
+        size = path.stat().st_size
+        pixels = math.prod(count for _, count in (*layout.outer, *layout.inner)) * math.prod(layout.shape[3:])
+        end = layout.contiguous_at + pixels * key.dtype.itemsize
         if end > size:
             raise UserError(f"{path}: the file is cut off: its pixels end at byte {end:,} and the file at {size:,}; {COPY_AGAIN}.")
         return
-    declared = math.prod(key.shaped) * max(1, key.bitspersample) // 8
-    ratio = 1 if key.compression == 1 else _LARGEST_RATIO.get(int(key.compression), _LARGEST_RATIO_OF_OTHERS)
-    for number, page in enumerate(layout.pages):
-        stored = 0
-        for offset, length in zip(page.dataoffsets, page.databytecounts, strict=True):
-            if offset + length > size:
-                raise UserError(
-                    f"{path}: the file is cut off: page {number} ends at byte {offset + length:,} and the file at {size:,}; {COPY_AGAIN}."
-                )
-            stored += length
-        if not stored and not key.is_tiled:  # tiles may be left out on purpose (sparse files), a whole page may not
-            raise UserError(f"{path}: page {number} holds no pixels; {COPY_AGAIN}.")
-        if declared > stored * ratio and not (key.is_tiled and key.compression != 1 and not stored):
+    sizes: dict[str, int] = {}
+    for number in _pages_used(layout, key):
+        page = layout.pages[number]
+        file = str(page.parent.filehandle.path)
+        if file not in sizes:
+            sizes[file] = Path(file).stat().st_size
+        _check_page(Path(file), number, page, key, sizes[file])
+
+
+def _check_page(file: Path, number: int, page: Any, key: Any, size: int) -> None:
+    own = page.keyframe
+    if own.shaped != key.shaped or own.dtype != key.dtype:
+        raise UserError(
+            f"{file}: page {number} is {own.shaped} {own.dtype} and the first {key.shaped} {key.dtype}; the planes of an image must agree."
+        )
+    declared = math.prod(own.shaped) * max(1, own.bitspersample) // 8
+    ratio = 1 if own.compression == 1 else _LARGEST_RATIO.get(int(own.compression), _LARGEST_RATIO_OF_OTHERS)
+    stored = 0
+    for offset, length in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if offset + length > size:
             raise UserError(
-                f"{path}: page {number} declares {declared:,} bytes of pixels and {stored:,} are stored; the file is damaged, {COPY_AGAIN}."
+                f"{file}: the file is cut off: page {number} ends at byte {offset + length:,} and the file at {size:,}; {COPY_AGAIN}."
             )
+        stored += length
+    if not stored and not own.is_tiled:  # tiles may be left out on purpose (sparse files), a whole page may not
+        raise UserError(f"{file}: page {number} holds no pixels; {COPY_AGAIN}.")
+    if declared > stored * ratio and not (own.is_tiled and own.compression != 1 and not stored):
+        raise UserError(
+            f"{file}: page {number} declares {declared:,} bytes of pixels and {stored:,} are stored; the file is damaged, {COPY_AGAIN}."
+        )
+    piece = _segment_bytes(own)
+    if piece > LARGEST_SEGMENT:
+        raise UserError(
+            f"{file}: page {number} is stored in pieces of {piece:,} bytes, each read whole; save it in tiles or in strips of few rows."
+        )
+
+
+def _segment_bytes(key: Any) -> int:
+    """Return the size of a decoded strip or tile."""
+    strip = min(key.rowsperstrip, key.shaped[2]) * key.shaped[3]
+    pixels = key.tilelength * key.tilewidth * key.tiledepth if key.is_tiled else strip
+    return int(pixels) * int(key.shaped[4]) * int(key.dtype.itemsize)

@@ -7,19 +7,16 @@ more planes than there are pages) are checked here with a few reads, before `tif
 from __future__ import annotations
 
 import logging
-import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
 
 import tifffile
 
-from cvdm_core.errors import UserError
+from cvdm_core.errors import COPY_AGAIN, UserError
+from cvdm_core.images.ome_set import true_ome
 
-COPY_AGAIN = "copy it again from the microscope"
 # tifffile logs what it repairs or gives up on; here every such case is checked and becomes a sentence of its own.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 # Bytes of each TIFF type, and the tags without which pixels or axes are lost: ImageDescription, offsets and byte counts of strips and
@@ -54,23 +51,24 @@ def sentences(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: the file is damaged ({what}); {COPY_AGAIN}.") from None
 
 
-def open_tiff(path: Path) -> tifffile.TiffFile:
-    """Open a TIFF of one file; the caller closes it. Call inside `sentences`."""
+def open_tiff(path: Path) -> tuple[tifffile.TiffFile, str | None]:
+    """Open a TIFF, which the caller closes, and return its OME-XML as it was written too. Call inside `sentences`."""
     _check_signature(path)
     source = tifffile.TiffFile(path)
     try:
         if not len(source.pages):
             raise UserError(f"{path}: the file is cut off: it holds no complete page; {COPY_AGAIN}.")
         pages = _count_pages(path, source)
-        if source.is_ome and (text := source.ome_metadata):
-            alone = _single_file_ome(path, text, pages)
-            if alone is not None:
+        text = source.ome_metadata if source.is_ome else None
+        if text and not source.is_mmstack:  # an MMStack has an index of its own, which is whole where its OME-XML is not
+            text, true = true_ome(path, text, pages)
+            if true != text:
                 source.close()
-                source = tifffile.TiffFile(path, omexml=alone)
+                source = tifffile.TiffFile(path, omexml=true)
     except BaseException:
         source.close()
         raise
-    return source
+    return source, text
 
 
 def _check_signature(path: Path) -> None:
@@ -118,37 +116,3 @@ def _count_pages(path: Path, source: tifffile.TiffFile) -> int:
                 f"{path}: the file is cut off: after {len(seen)} pages the next one lies at byte {offset:,} of {size:,}; {COPY_AGAIN}."
             ) from None
     return len(seen)
-
-
-def _single_file_ome(path: Path, text: str, pages: int) -> str | None:
-    """Check that OME-XML can be true for this one file; return it without file names if it names this file wrongly, else None."""
-    try:
-        root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise UserError(f"{path}: its OME-XML is not readable ({error}); export it again from the microscope's software.") from None
-    if _find(root, "BinaryOnly"):
-        raise UserError(f"{path}: its metadata lies in a companion file; export the image as one OME-TIFF.")
-    uuids = {uuid.text: uuid.get("FileName", "") for uuid in _find(root, "UUID")}
-    if len(uuids) > 1:
-        names = ", ".join(sorted(uuids.values())[:3])
-        raise UserError(f"{path}: this is one of {len(uuids)} files of a set ({names}, ...); export the image as one OME-TIFF.")
-    for pixels in _find(root, "Pixels"):
-        sizes = [int(pixels.get(f"Size{axis}", 1)) for axis in "TCZ"]
-        samples = max([int(channel.get("SamplesPerPixel", 1)) for channel in _find(pixels, "Channel")] or [1])
-        listed = max([int(data.get("PlaneCount", data.get("NumPlanes", 0))) for data in _find(pixels, "TiffData")] or [0])
-        declared = max(listed, math.prod(sizes) // max(samples, 1))
-        if min(sizes) < 1 or declared > pages:
-            raise UserError(f"{path}: the file is cut off: it declares {declared:,} planes and holds {pages:,}; {COPY_AGAIN}.")
-    # Where the one UUID is not the file's own, tifffile would go after the name that the file had before it was renamed.
-    return None if set(uuids) <= {root.get("UUID")} else _without_file_names(root)
-
-
-def _without_file_names(root: Any) -> str:
-    for data in _find(root, "TiffData"):
-        for child in list(data):
-            data.remove(child)
-    return ElementTree.tostring(root, encoding="unicode")
-
-
-def _find(element: Any, name: str) -> list[Any]:
-    return [found for found in element.iter() if str(found.tag).rsplit("}", 1)[-1] == name]

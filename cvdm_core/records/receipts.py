@@ -12,7 +12,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from cvdm_core import __version__
-from cvdm_core.errors import UserError
-from cvdm_core.files import write_file
+from cvdm_core.errors import DiskFullError, UserError
+from cvdm_core.files import disk_full_named, write_file
 
 VERSIONED_PACKAGES = ("torch", "numpy", "zarr", "tifffile", "imagecodecs", "scikit-image")
 
@@ -99,9 +99,11 @@ def stage(path: str | Path, stage: str, subject: str, results: str | Path, part:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     note = failure_path(results, stage, subject, part)
     try:
-        yield receipt
+        with disk_full_named(Path(path).parent):  # for what libraries write; our own files are named one by one
+            yield receipt
     except BaseException as error:
-        write_json(note, _failure(stage, subject, error, started))
+        with suppress(DiskFullError):  # no space for the note either: the error itself is what must be seen
+            write_json(note, _failure(stage, subject, error, started))
         raise
     machine = {"host": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()}
     content = {**receipt.__dict__, "versions": versions(), "machine": machine}
@@ -110,7 +112,9 @@ def stage(path: str | Path, stage: str, subject: str, results: str | Path, part:
 
 
 def _failure(stage: str, subject: str, error: BaseException, started: str) -> dict[str, Any]:
-    if isinstance(error, UserError):
+    if isinstance(error, DiskFullError):
+        kind, message = "file system", str(error)
+    elif isinstance(error, UserError):
         kind, message = "damaged input or configuration", str(error)
     elif isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         kind, message = "out of memory", f"{error}; give the job more memory, or lower sampling.tile or training.batch."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,18 @@ def folder_checksums(folder: Path, known: Mapping[str, list[Any]] | None = None)
     return {"files": {name: known.get(name) or [(folder / name).stat().st_size, sha256_file(folder / name)] for name in names}}
 
 
-def verify(folders: Sequence[Path]) -> list[str]:
+def verify(folders: Sequence[Path], check_store: Callable[[Path], None] | None = None) -> list[str]:
     """Check everything that receipts below `folders` claim, byte for byte.
 
     Paths in receipts are relative to the working directory, as the stages were given them. A store that is still being written
     (`*.partial`) is mentioned in the log and is no problem, unless a receipt claims it.
+
+    Parameters
+    ----------
+    folders
+        Where to look for receipts and stores, at any depth.
+    check_store
+        Called with each claimed store; raises `UserError` if it is not a right one, whatever its receipt says (`images.validate`).
 
     Returns
     -------
@@ -51,7 +58,10 @@ def verify(folders: Sequence[Path]) -> list[str]:
             continue
         for name, record in content["wrote"].items():
             claimed.add(Path(name).resolve())
-            problems += _check(Path(name), record, receipt)
+            found = _check(Path(name), record, receipt)
+            problems += found
+            if check_store and name.endswith(STORE) and Path(name).is_dir():
+                problems += _structure(Path(name), check_store, found)
     for store in sorted(path for folder in folders for path in _stores(folder)):
         if store.resolve() in claimed:
             continue
@@ -77,6 +87,16 @@ def _receipts(folder: Path) -> Iterator[Path]:
 def _stores(folder: Path) -> Iterator[Path]:
     for place, folders, _ in _walk(folder):
         yield from (place / name for name in folders if name.endswith((STORE, PARTIAL)))
+
+
+def _structure(store: Path, check_store: Callable[[Path], None], known: list[str]) -> list[str]:
+    try:
+        check_store(store)
+    except UserError as error:
+        # A file that is missing or cut off was named already; a wrong key inside a file was not.
+        named = any(f"{store}: {word} " in problem for problem in known for word in str(error).split())
+        return [] if named else [str(error)]
+    return []
 
 
 def _check(path: Path, record: Any, receipt: Path) -> list[str]:

@@ -18,7 +18,9 @@ def facts(
 ) -> list[tuple[str, str]]:
     """Return the settings and the provenance as (name, value), in reading order."""
     sizes = " × ".join(f"{size} {axis}" for size, axis in zip(row.shape, "TCZYX", strict=True))
-    source = {"metadata": "from the file's metadata", "stated": "stated by a person in the sample sheet"}.get(row.pixel_size_source, "")
+    sources_in_words = {"metadata": "from the file's metadata", "stated": "stated by a person in the sample sheet", "": "source unknown"}
+    source = sources_in_words[row.pixel_size_source]
+    emission, exposure = (", ".join(f"{value:g}" for value in values) for values in (row.emission_nm, row.exposure_ms))
     pixel = row.pixel_size_um or math.nan
     sampling = config.sampling
     listed = [
@@ -28,9 +30,14 @@ def facts(
         ("Input size and type", f"{sizes}, {row.dtype}"),
         ("Pixel size of the input", f"{pixel:.4g} µm ({source})"),
         ("Pixel size of the restored image", f"{pixel / config.model.scale:.4g} µm (scale ×{config.model.scale})"),
-        ("z step", f"{row.z_step_um:.4g} µm" if row.z_step_um else ""),
+        ("z step", f"{row.z_step_um:.4g} µm ({sources_in_words[row.z_step_source]})" if row.z_step_um else ""),
         ("Time step", f"{row.time_step_s:.4g} s" if row.time_step_s else ""),
-        ("Objective", f"NA {row.na:g}" if row.na else ""),
+        ("Objective", f"NA {row.na:g} ({sources_in_words[row.na_source]})" if row.na else ""),
+        ("Magnification", f"{row.magnification:g}×" if row.magnification else ""),
+        ("Emission", f"{emission} nm ({sources_in_words[row.emission_source]})" if emission else ""),
+        ("Exposure", f"{exposure} ms" if exposure else ""),
+        ("Acquired", row.acquired),
+        ("Assumed, because the file does not say", row.assumed),
         ("Model", f"{config.model.name} ({config.model.objective}, schedule {config.model.schedule.kind})"),
         ("Model weights, sha256", weights_sha256(sources)),
         ("Posterior samples", str(sampling.samples) if "std" in sources.extra else "none (one estimate)"),

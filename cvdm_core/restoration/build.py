@@ -109,6 +109,7 @@ def _describe(config: Config, plan: Plan, model: LoadedModel, quantity: str, int
         "weights_sha256": model.weights_sha256,
         "fingerprint": plan.fingerprint,
         "pixel_size_source": plan.row.pixel_size_source,
+        **{name: value for name in ("z_step_source", "assumed") if (value := getattr(plan.row, name))},
         "scale": config.model.scale,
     }
     if model.spec.objective == "diffusion":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
+from cvdm_core.errors import DiskFullError
 from cvdm_core.files import replace_folder, replacing, write_file
 
 
@@ -33,9 +35,15 @@ def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
 def test_a_failed_write_changes_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_file(path, "old")
-    with pytest.raises(OSError, match="No space left"), replacing(path) as partial:
+    with (
+        pytest.raises(DiskFullError, match=r"a\.txt: there is no space left for it \(No space left on device\)"),
+        replacing(path) as partial,
+    ):
         partial.write_text("half")
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(PermissionError), replacing(path) as partial:
+        partial.write_text("half")
+        raise PermissionError(errno.EACCES, "Permission denied")
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
 

@@ -84,6 +84,19 @@ def test_imagej_stacks_are_read_too(tmp_path: Path) -> None:
     image = open_image(paths.raw_store(config, "cells"))
     np.testing.assert_array_equal(image.values, array)
     assert image.attrs["pixel_size_um"] == pytest.approx((0.1, 0.1))
+    assert image.attrs["cvdm"]["source_metadata"]["dialect"] == "ImageJ"
+    assert image.attrs["cvdm"]["source_metadata"]["said"]["finterval"] == 3.0
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [("float16", "float32"), ("bool", "uint8")])
+def test_what_a_store_cannot_hold_becomes_the_next_larger_type(tmp_path: Path, dtype: str, stored: str) -> None:
+    array = (pixels((1, 1, 1, 40, 50))[0, 0, 0] % 2000).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", resolution=(1e5, 1e5), resolutionunit="CENTIMETER")
+    config = config_of(tmp_path, row_of("cells", tmp_path / "a.tif").model_copy(update={"dtype": stored}))
+    ingest(config, "cells")
+    image = open_image(paths.raw_store(config, "cells"))
+    assert image.dtype == np.dtype(stored)
+    np.testing.assert_array_equal(image.values[0, 0, 0], array)
 
 
 def test_pages_without_a_name_are_what_the_sheet_says(tmp_path: Path) -> None:
@@ -92,9 +105,11 @@ def test_pages_without_a_name_are_what_the_sheet_says(tmp_path: Path) -> None:
     row = row_of("cells", tmp_path / "a.tif").model_copy(
         update={"size_t": 1, "size_z": 5, "pixel_size_um": 0.2, "pixel_size_source": "stated"}
     )
-    config = config_of(tmp_path, row)
+    config = config_of(tmp_path, row.model_copy(update={"z_step_source": "stated", "assumed": "pages are z planes"}))
     ingest(config, "cells")
-    np.testing.assert_array_equal(open_image(paths.raw_store(config, "cells")).values, array)
+    image = open_image(paths.raw_store(config, "cells"))
+    np.testing.assert_array_equal(image.values, array)
+    assert (image.attrs["cvdm"]["z_step_source"], image.attrs["cvdm"]["assumed"]) == ("stated", "pages are z planes")
 
 
 @pytest.fixture

@@ -1,10 +1,8 @@
-"""Stores: whole shards, an exact pyramid, metadata that other programs read, and nothing published that is not complete."""
+"""Stores: whole shards with the right pixels, created once, checksums of what was written."""
 
 from __future__ import annotations
 
-import json
 import multiprocessing
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +16,12 @@ from store_tree import digests, fill, info, pixels, settings
 
 from cvdm_core.errors import UserError
 from cvdm_core.images.omezarr import create_image, read_layout, shard_files, write_pyramid, write_region
-from cvdm_core.images.omezarr_metadata import display_windows, read_metadata, target_origin_um, write_metadata, write_ome_xml
-from cvdm_core.images.publishing import publish, validate
-from cvdm_core.images.pyramid import levels, pyramid
+from cvdm_core.images.omezarr_metadata import display_windows, write_metadata
+from cvdm_core.images.pyramid import pyramid
 from cvdm_core.images.tiles import Shard, shards
 
 FORMATS = ("0.5", "0.4")
 SHAPE = (2, 2, 2, 40, 35)
-
-
-def pyramid_oracle(plane: np.ndarray, level: int) -> np.ndarray:
-    """The mean of 2^k x 2^k pixels in one go, in whole numbers where the pixels are whole."""
-    edge = 2**level
-    rows, columns = plane.shape[0] // edge, plane.shape[1] // edge
-    cut = plane[: rows * edge, : columns * edge].reshape(rows, edge, columns, edge)
-    if plane.dtype.kind == "f":
-        return cut.astype(np.float64).mean((1, 3))
-    sums = cut.astype(np.int64).sum((1, 3))
-    return (2 * sums + edge**2) // (2 * edge**2)
 
 
 @pytest.mark.parametrize("compressor", ["zstd", "lz4"])
@@ -58,42 +44,6 @@ def test_the_sheets_five_axes_keep_their_places(tmp_path: Path, version: str) ->
     array = pixels(SHAPE)
     fill(tmp_path / "a", array, settings(format=version))
     np.testing.assert_array_equal(zarr.open_array(tmp_path / "a" / "0", mode="r")[:], array)
-
-
-@given(
-    rows=st.integers(1, 200),
-    columns=st.integers(1, 200),
-    dtype=st.sampled_from(["uint8", "uint16", "int16", "int32", "float32"]),
-    count=st.integers(1, 6),
-)
-def test_the_pyramid_is_the_mean_of_whole_squares_rounded_half_up(rows: int, columns: int, dtype: str, count: int) -> None:
-    plane = pixels((rows, columns), dtype, rows * 1000 + columns)
-    for level, mean in enumerate(pyramid(plane, count)):
-        oracle = pyramid_oracle(plane, level)
-        assert mean.dtype == plane.dtype
-        assert mean.shape == (rows >> level, columns >> level) == oracle.shape
-        if dtype == "float32":
-            np.testing.assert_allclose(mean, oracle, rtol=1e-6, atol=1e-4)
-        else:
-            np.testing.assert_array_equal(mean, oracle)
-
-
-def test_the_pyramid_keeps_the_mean_of_counts() -> None:
-    """Truncation would lose 0.4 counts a level."""
-    plane = np.random.default_rng(0).poisson(5, (1024, 1024)).astype(np.uint16)
-    *_, coarse = pyramid(plane, 5)
-    assert abs(coarse.mean() - plane.mean()) < 0.05
-
-
-@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(4, 9), st.integers(0, 3))
-def test_levels_end_when_the_plane_fits_a_chunk(rows: int, columns: int, chunk_bits: int, shard_bits: int) -> None:
-    chunk, shard = 2**chunk_bits, 2 ** (chunk_bits + shard_bits)
-    count = levels((rows, columns), chunk, shard)
-    assert min(rows, columns) >> (count - 1) > 0
-    assert shard >> (count - 1) > 0
-    fits = max(rows, columns) >> (count - 1) <= chunk
-    assert fits or min(rows, columns) >> count == 0 or shard >> count == 0
-    assert count == 1 or max(rows, columns) >> (count - 2) > chunk
 
 
 @pytest.mark.parametrize("version", FORMATS)
@@ -259,187 +209,3 @@ def test_types_that_cannot_be_stored_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=dtype):
             create_image(tmp_path / "a", (1, 1, 1, 32, 32), dtype, settings())
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("version", FORMATS)
-def test_every_level_says_where_its_pixels_lie(tmp_path: Path, version: str) -> None:
-    fill(tmp_path / "a", pixels(SHAPE), settings(format=version), z_step_um=0.3, time_step_s=2.5, pixel_size_um=(0.11, 0.13))
-    multiscale, omero, extra = read_metadata(tmp_path / "a")
-    assert [(axis["name"], axis.get("unit")) for axis in multiscale["axes"]] == [
-        ("t", "second"), ("c", None), ("z", "micrometer"), ("y", "micrometer"), ("x", "micrometer"),
-    ]  # fmt: skip
-    for level, dataset in enumerate(multiscale["datasets"]):
-        scale, translation = dataset["coordinateTransformations"]
-        assert scale == {"type": "scale", "scale": [2.5, 1.0, 0.3, 0.11 * 2**level, 0.13 * 2**level]}
-        shift = (2**level - 1) / 2
-        assert translation == {"type": "translation", "translation": [0.0, 0.0, 0.0, shift * 0.11, shift * 0.13]}
-    assert [channel["label"] for channel in omero["channels"]] == ["channel 0", "channel 1"]
-    assert omero["channels"][0]["window"]["max"] == 65535
-    assert (extra["chunk"], extra["shard"]) == (16, 32)
-
-
-@pytest.mark.parametrize("scale", [1, 2, 3])
-def test_a_finer_grid_covers_the_same_field(scale: int) -> None:
-    """The outer edges of both grids are the same: half a pixel before the first centre."""
-    pixel = 0.1 / scale
-    origin = target_origin_um((pixel, pixel), scale)
-    assert origin[0] - pixel / 2 == pytest.approx(-0.05)
-    assert info(pixel_size_um=(pixel, pixel), origin_um=origin).translation(0)[3:] == list(origin)
-
-
-@pytest.mark.parametrize("version", FORMATS)
-def test_an_unknown_step_has_no_unit(tmp_path: Path, version: str) -> None:
-    fill(tmp_path / "a", pixels((3, 1, 2, 40, 40)), settings(format=version))
-    multiscale, _, _ = read_metadata(tmp_path / "a")
-    assert [axis["name"] for axis in multiscale["axes"] if "unit" in axis] == ["y", "x"]
-    assert multiscale["datasets"][0]["coordinateTransformations"][0]["scale"][:3] == [1.0, 1.0, 1.0]
-
-
-@pytest.mark.parametrize("version", FORMATS)
-def test_another_library_reads_image_and_subimage(tmp_path: Path, version: str) -> None:
-    from ome_zarr.io import parse_url
-    from ome_zarr.reader import Reader
-
-    array = pixels(SHAPE)
-    folder = tmp_path / "a.ome.zarr"
-    fill(folder, array, settings(format=version), z_step_um=0.3)
-    fill(folder, array.astype(np.float32), settings(format=version), "std", z_step_um=0.3)
-    write_ome_xml(folder, "<OME/>")
-    validate(folder)
-    for path in (folder, folder / "std"):
-        location = parse_url(path)
-        assert location is not None
-        node, *_ = Reader(location)()
-        assert len(node.data) == 3
-        np.testing.assert_array_equal(node.data[0].compute(), array)
-        assert node.metadata["channel_names"] == ["channel 0", "channel 1"]
-
-
-def test_windows_show_the_bulk_of_the_pixels(tmp_path: Path) -> None:
-    array = np.full((1, 2, 1, 64, 64), 500, np.uint16)
-    array[0, 1] = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
-    fill(tmp_path / "a", array, settings())
-    (flat_low, flat_high), (low, high) = display_windows(tmp_path / "a")
-    assert (flat_low, flat_high) == (500.0, 501.0)
-    assert 0 < low < 150
-    assert 3950 < high < 4096
-    nothing = np.full((1, 1, 1, 32, 32), np.nan, np.float32)
-    fill(tmp_path / "b", nothing, settings())
-    assert display_windows(tmp_path / "b") == ((0.0, 1.0),)
-
-
-def _published(tmp_path: Path, version: str) -> tuple[Path, Path]:
-    partial, final = tmp_path / "a.ome.zarr.partial", tmp_path / "a.ome.zarr"
-    fill(partial, pixels((1, 1, 1, 70, 40)), settings(format=version))
-    fill(partial, pixels((1, 1, 1, 70, 40), "float32"), settings(format=version), "std")
-    write_ome_xml(partial, "<OME/>")
-    return partial, final
-
-
-@pytest.mark.parametrize("version", FORMATS)
-def test_publishing_replaces_the_old_store(tmp_path: Path, version: str) -> None:
-    partial, final = _published(tmp_path, version)
-    (partial / "0" / "left.123.partial").write_bytes(b"from a killed writer")
-    shutil.copytree(partial, final)
-    (final / "old").write_text("old")
-    publish(partial, final)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.ome.zarr"]
-    assert not (final / "old").exists()
-    assert not list(final.rglob("*.partial"))
-    validate(final)
-
-
-def _shard(store: Path, level: int = 1) -> Path:
-    return sorted(path for path in (store / str(level)).rglob("*") if path.is_file() and path.name.isdecimal())[-1]
-
-
-def _edit(store: Path, image: str, change: Any) -> None:
-    path = store / image / ("zarr.json" if (store / "zarr.json").exists() else ".zattrs")
-    content = json.loads(path.read_text())
-    inner = content.get("attributes", content)
-    change(inner.get("ome", inner)["multiscales"][0])
-    path.write_text(json.dumps(content))
-
-
-def _scale(level: int, axis: int, factor: float) -> Any:
-    def change(multiscale: dict[str, Any]) -> None:
-        multiscale["datasets"][level]["coordinateTransformations"][0]["scale"][axis] *= factor
-
-    return change
-
-
-def _scale_all(axis: int, factor: float) -> Any:
-    def change(multiscale: dict[str, Any]) -> None:
-        for dataset in multiscale["datasets"]:
-            dataset["coordinateTransformations"][0]["scale"][axis] *= factor
-
-    return change
-
-
-def _translate(multiscale: dict[str, Any]) -> None:
-    multiscale["datasets"][2]["coordinateTransformations"][1]["translation"][3] = 0.0
-
-
-def _unit(multiscale: dict[str, Any]) -> None:
-    multiscale["axes"][4]["unit"] = "um"
-
-
-def _forget_level(multiscale: dict[str, Any]) -> None:
-    multiscale["datasets"].pop()
-
-
-def _array_json(store: Path, key: dict[str, str], value: Any) -> None:
-    path = store / "1" / ("zarr.json" if (store / "zarr.json").exists() else ".zarray")
-    content = json.loads(path.read_text())
-    content[key[path.name]] = value(content[key[path.name]])
-    path.write_text(json.dumps(content))
-
-
-SHAPE_KEY = {"zarr.json": "shape", ".zarray": "shape"}
-TYPE_KEY = {"zarr.json": "data_type", ".zarray": "dtype"}
-
-FAULTS: dict[str, Any] = {
-    "missing shard": lambda store: _shard(store).unlink(),
-    "missing shard of a subimage": lambda store: _shard(store / "std").unlink(),
-    "empty shard": lambda store: _shard(store, 2).write_bytes(b""),
-    "surplus file": lambda store: (store / "1" / "notes.txt").write_text("x"),
-    "surplus shard": lambda store: shutil.copy(_shard(store), _shard(store).with_name("77")),
-    "no metadata of a level": lambda store: next(
-        path for path in (store / "2").iterdir() if path.name in ("zarr.json", ".zarray")
-    ).unlink(),
-    "unit um": lambda store: _edit(store, "", _unit),
-    "scale of a level": lambda store: _edit(store, "", _scale(2, 4, 1.5)),
-    "scale of a level in z": lambda store: _edit(store, "std", _scale(2, 2, 2)),
-    "negative scale": lambda store: _edit(store, "", _scale_all(2, -1.0)),
-    "zero scale": lambda store: _edit(store, "", _scale_all(0, 0.0)),
-    "translation": lambda store: _edit(store, "std", _translate),
-    "a level not described": lambda store: _edit(store, "", _forget_level),
-    "shape of a level": lambda store: _array_json(store, SHAPE_KEY, lambda shape: [*shape[:4], shape[4] + 1]),
-    "type of a level": lambda store: _array_json(store, TYPE_KEY, lambda name: name.replace("uint16", "int16").replace("<u2", "<i2")),
-    "metadata not written": lambda store: _edit(store, "", lambda multiscale: multiscale.clear()),
-}
-
-
-@pytest.mark.parametrize("version", FORMATS)
-def test_a_faulty_store_is_not_published(tmp_path: Path, version: str) -> None:
-    good, final = _published(tmp_path, version)
-    final.mkdir()
-    for name, plant in FAULTS.items():
-        partial = tmp_path / "faulty.partial"
-        shutil.copytree(good, partial)
-        plant(partial)
-        with pytest.raises(UserError) as caught:
-            publish(partial, final)
-        assert str(partial) in str(caught.value), name
-        assert not list(final.iterdir()), name
-        shutil.rmtree(partial)
-    publish(good, final)
-
-
-def test_a_store_without_ome_metadata_is_not_published(tmp_path: Path) -> None:
-    create_image(tmp_path / "a.partial", (1, 1, 1, 32, 32), "uint16", settings())
-    write_region(tmp_path / "a.partial", shards((1, 1, 1, 32, 32), 32)[0], np.zeros((32, 32), np.uint16))
-    with pytest.raises(UserError, match="no valid OME-Zarr"):
-        publish(tmp_path / "a.partial", tmp_path / "a")
-    with pytest.raises(UserError, match="not an image that cvdm has written"):
-        publish(tmp_path / "nothing.partial", tmp_path / "a")

@@ -12,7 +12,7 @@ from register_folder import CONFIG, SHEET, refused, rows, tiff
 
 from cvdm_core.acquisitions.refusals import read_refusals, refusals_file
 from cvdm_core.acquisitions.register import register
-from cvdm_core.sheet import COLUMNS, read_sheet
+from cvdm_core.sheet import COLUMNS, read_sheet, write_sheet
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +66,24 @@ def test_what_a_person_stated_stays_and_wins(capsys: pytest.CaptureFixture[str])
     assert "stated pixel size of 0.2 um is used, although the file says 0.1 um" in capsys.readouterr().err
 
 
+def test_optics_come_from_the_file_and_a_persons_word_stands_and_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    optics = '<Instrument ID="Instrument:0"><Objective ID="Objective:0" LensNA="1.4" NominalMagnification="63"/></Instrument><Image '
+    tiff("a.tif", Channel={"EmissionWavelength": 525.0})
+    tifffile.tiffcomment("a.tif", tifffile.tiffcomment("a.tif").replace("<Image ", optics, 1).encode())
+    register(CONFIG, ["a.tif"])
+    row = read_sheet(SHEET)["a"]
+    assert (row.na, row.na_source, row.magnification) == (1.4, "metadata", 63)
+    assert (row.emission_nm, row.emission_source) == ((525,), "metadata")
+    register(CONFIG, [])
+    assert read_sheet(SHEET)["a"] == row  # what the file said does not become a person's word
+    write_sheet(SHEET, {"a": row.model_copy(update={"na": 1.3})})
+    capsys.readouterr()
+    register(CONFIG, [])
+    row = read_sheet(SHEET)["a"]
+    assert (row.na, row.na_source, row.emission_source) == (1.3, "stated", "metadata")
+    assert "the stated na of 1.3 is used, although the file says 1.4" in capsys.readouterr().err
+
+
 def test_a_target_that_comes_later_joins_its_row() -> None:
     tiff("raw/a_input.tif")
     register(CONFIG, ["raw"])
@@ -110,7 +128,9 @@ def test_a_stated_z_step_makes_planes_of_pages(capsys: pytest.CaptureFixture[str
     assert "its 5 pages are, they are taken for time points" in capsys.readouterr().err
     rows("a s predict a.tif 0.1 0.3", columns="acquisition specimen split input stated_pixel_size_um stated_z_step_um")
     register(CONFIG, [])
-    assert read_sheet(SHEET)["a"].shape == (1, 1, 5, 32, 40) and read_sheet(SHEET)["a"].z_step_um == 0.3
+    row = read_sheet(SHEET)["a"]
+    assert (row.shape, row.z_step_um, row.z_step_source) == ((1, 1, 5, 32, 40), 0.3, "stated")
+    assert row.assumed == "pages are z planes"
 
 
 def test_refusals_stand_beside_the_sheet_until_mended() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,23 +81,43 @@ def test_pages_that_nothing_describes_are_what_the_caller_says(tmp_path: Path) -
 def test_the_zoo_comes_in_with_its_pixels_and_its_damaged_files_with_a_sentence() -> None:
     if not (ZOO / "expected.json").exists():
         pytest.skip(f"there is no {ZOO}; set CVDM_REAL_DATA")
-    wrong = []
+    wrong, incomplete = [], []
     for name, expected in json.loads((ZOO / "expected.json").read_text()).items():
         try:
             with open_planes(ZOO / name) as planes:
                 planes.check_complete()
                 found = read_all(planes)
+                positions = [name for name in planes.header.images if re.match("(row|column) ", name)]
+            if positions:
+                found = _grid(ZOO / name, positions, expected["series"][0])
         except UserError as error:
-            if expected["status"] == "ok" and "several images along" not in str(error):
+            if "planes are missing" in str(error):
+                incomplete.append(name)
+            elif expected["status"] == "ok":
                 wrong.append(str(error))
             continue
         if expected["status"] != "ok" or _hash(found, expected["series"][0]) != expected["first_series_sha256_c_order_le"]:
             wrong.append(f"{name}: other pixels")
     assert not wrong
+    # Both have a position that was left after one of four channels: it is refused, where tifffile fills in zeros.
+    folder = "microscope/ndtiff/no_magellan_explore_multi_channel"
+    assert incomplete == [f"{folder}/Downsampled_x{factor}/explore_channels_NDTiffStack.tif" for factor in (2, 4)]
+
+
+def _grid(path: Path, positions: list[str], series: dict[str, Any]) -> np.ndarray[Any, Any]:
+    """Put the positions of a Micro-Manager grid where tifffile has them, which fills places never visited with zeros."""
+    whole = np.zeros(series["shape"], series["dtype"])
+    for number, name in enumerate(positions):
+        with open_planes(path, series=number) as planes:
+            image = read_all(planes)[0, :, 0]
+        whole[tuple(map(int, re.findall(r"\d+", name)))] = np.moveaxis(image, 0, -1) if series["axes"].endswith("S") else image
+    return whole
 
 
 def _hash(image: np.ndarray[Any, Any], series: dict[str, Any]) -> str:
     """Bring (T, C, Z, Y, X) to the axes of the file and hash as expected.json does."""
+    if "J" in series["axes"]:
+        return hashlib.sha256(image.tobytes()).hexdigest()[:16]
     wanted = ["TCZYX".index({"S": "C", "I": "T", "Q": "T"}.get(axis, axis)) for axis in series["axes"]]
     moved = image.transpose([*sorted(set(range(5)) - set(wanted)), *wanted]).reshape(series["shape"])
     return hashlib.sha256(np.ascontiguousarray(moved, moved.dtype.newbyteorder("<")).tobytes()).hexdigest()[:16]

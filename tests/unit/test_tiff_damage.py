@@ -124,26 +124,14 @@ def test_an_ome_file_that_was_renamed_is_read_alone(tmp_path: Path) -> None:
     assert read_header(tmp_path / "a.ome.tif").shape == (1, 2, 3, 8, 8)
 
 
-def test_sets_of_files_and_companions_are_refused(tmp_path: Path) -> None:
-    write_ome(tmp_path / "a.ome.tif")
-    uuids = "".join(f'<TiffData><UUID FileName="{name}.tif">urn:uuid:{name}</UUID></TiffData>' for name in "ab")
-    edit_ome(tmp_path / "a.ome.tif", "<TiffData", uuids + "<TiffData")
-    with pytest.raises(UserError, match=r"one of 2 files of a set \(a\.tif, b\.tif"):
-        read_header(tmp_path / "a.ome.tif")
-    write_ome(tmp_path / "b.ome.tif")
-    edit_ome(tmp_path / "b.ome.tif", "<Image ", '<BinaryOnly MetadataFile="x"/><Image ')
-    with pytest.raises(UserError, match="companion"):
-        read_header(tmp_path / "b.ome.tif")
-
-
-def test_positions_are_refused_and_further_images_counted(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", pixels(3, 8, 8), photometric="minisblack", metadata={"axes": "RYX"})
-    with pytest.raises(UserError, match="several images along tile"):
+def test_dimensions_without_a_place_are_refused_and_further_images_counted(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", pixels(3, 8, 8), photometric="minisblack", metadata={"axes": "AYX"})
+    with pytest.raises(UserError, match="several images along angle"):
         read_header(tmp_path / "a.tif")
     with tifffile.TiffWriter(tmp_path / "b.ome.tif", ome=True) as file:
         file.write(pixels(8, 8), metadata={"axes": "YX"})
         file.write(pixels(8, 8), metadata={"axes": "YX"})
-    assert read_header(tmp_path / "b.ome.tif").further_images == 1
+    assert read_header(tmp_path / "b.ome.tif").further == (1,)
 
 
 def test_a_chain_of_pages_that_leaves_the_file_is_refused(tmp_path: Path) -> None:

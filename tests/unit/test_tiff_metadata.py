@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tifffile
-from tiff_dialects import pixels, write, write_ome
+from metamorph import write_stk
+from tiff_dialects import pixels, read_all, write, write_ome
 
-from cvdm_core.images.tiff import read_header
-from cvdm_core.images.tiff_metadata import MICROMETRES
+from cvdm_core.images.tiff import open_planes, read_header
+from cvdm_core.images.tiff_metadata import SAID_BYTES
+from cvdm_core.images.units import MICROMETRES
 
 
 @pytest.mark.parametrize("unit", ["nm", "µm", "mm", "cm", "m", "pm", "Å", "in", "pt", "thou", "dm"])
@@ -101,3 +105,42 @@ def test_an_implausible_pixel_size_is_none_with_a_reason(tmp_path: Path, case: s
     header = read_header(tmp_path / "a.tif")
     assert header.pixel_size_um is None
     assert header.pixel_size_reason
+
+
+OPTICS = (
+    '<Instrument ID="Instrument:0"><Objective ID="Objective:0" LensNA="1.4" NominalMagnification="63"/></Instrument>'
+    '<Image ID="Image:0"><AcquisitionDate>2026-01-02T03:04:05</AcquisitionDate><ObjectiveSettings ID="Objective:0"/>'
+    '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="8" SizeY="8" SizeZ="3" SizeC="2" SizeT="1">'
+    '<Channel ID="Channel:0:0" EmissionWavelength="460"/><Channel ID="Channel:0:1" EmissionWavelength="0.525" EmissionWavelengthUnit="µm"/>'
+    '<TiffData/><Plane TheC="0" TheT="0" TheZ="0" ExposureTime="0.2"/><Plane TheC="1" TheT="0" TheZ="0" ExposureTime="50" '
+    'ExposureTimeUnit="ms"/></Pixels></Image>'
+)
+
+
+def test_ome_tells_optics_exposure_and_date(tmp_path: Path) -> None:
+    text = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">{OPTICS}</OME>'
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels(6, 8, 8), photometric="minisblack", description=text.encode(), metadata=None)
+    found = read_header(tmp_path / "a.ome.tif").metadata
+    assert (found.na, found.magnification, found.acquired) == (1.4, 63, "2026-01-02T03:04:05")
+    assert found.emission_nm == pytest.approx((460, 525)) and found.exposure_ms == pytest.approx((200, 50))
+
+
+@pytest.mark.parametrize(("z_um", "times_ms", "shape"), [([0.3, 0.3, 0.3], [0, 0, 0], (1, 1, 3)), ([0, 0, 0], [0, 2500, 5000], (3, 1, 1))])
+def test_metamorph_tells_steps_exposure_and_date(tmp_path: Path, z_um: list[float], times_ms: list[int], shape: tuple[int, ...]) -> None:
+    array = pixels(3, 8, 9)
+    write_stk(tmp_path / "a.stk", array, z_um, times_ms, 0.16)
+    with open_planes(tmp_path / "a.stk") as planes:
+        np.testing.assert_array_equal(read_all(planes), array.reshape(*shape, 8, 9))
+        header = planes.header
+    assert header.pixel_size_um == pytest.approx((0.16, 0.16))
+    assert (header.z_step_um, header.time_step_s) == ((None, 2.5) if shape[0] > 1 else (pytest.approx(0.3), None))
+    assert header.metadata.exposure_ms == pytest.approx((200,)) and header.metadata.acquired.startswith("2007-04-24T00:00:00")
+    assert "Binning" in str(header.metadata.said)
+
+
+def test_what_other_dialects_say_is_kept_in_bounds(tmp_path: Path) -> None:
+    metadata = {"Info": "x" * 100_000, "Labels": ["one", "two"], "unit": "um"}
+    tifffile.imwrite(tmp_path / "a.tif", pixels(2, 8, 8), imagej=True, metadata={"axes": "ZYX", **metadata})
+    said = read_header(tmp_path / "a.tif").metadata.said
+    assert said["Labels"] == ["one", "two"] and "Info" not in said and said["left out, too long"] == ["Info"]
+    assert len(json.dumps(said)) < SAID_BYTES

@@ -125,7 +125,7 @@ def block_receipts(wildcards):
 
 def facts_for_ingest(wildcards):
     """Return what the sheet says about an acquisition's files: a change makes ingest, and all that follows, run again."""
-    return row(wildcards).model_dump_json(exclude={"specimen", "split", "note", "na", "emission_nm"})
+    return row(wildcards).model_dump_json(exclude={"specimen", "split", "note", "na", "na_source", "emission_nm", "emission_source"})
 
 
 def facts_for_results(wildcards):

@@ -1,0 +1,207 @@
+"""One image of many TIFFs, put together by a pattern of their names.
+
+A pattern is a path that holds `{t}`, `{z}` or `{c}` where the files differ; all other text stands as it is. Times and planes are
+numbers, channels numbers or words. A plane that is missing or unlike the others stops everything, by name.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from itertools import pairwise, product
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from cvdm_core.errors import UserError
+from cvdm_core.images.tiff import TiffHeader, TiffPlanes, open_planes, read_header
+from cvdm_core.images.tiff_metadata import Metadata, distinct_names
+
+_PLACEHOLDER = re.compile(r"\{([tzc])\}")
+_AXES = ("t", "c", "z")
+_NAMED = 3  # so many of the missing planes stand in a sentence
+_LEAST_TO_SEE_A_STEP = 3
+_LARGEST_SHARE = 100  # of planes that numbers ask for to files that are there: above, the numbers count something else
+
+
+def is_pattern(path: str | Path) -> bool:
+    """Whether a path is a pattern: it holds a placeholder, and no file is called so."""
+    return _PLACEHOLDER.search(str(path)) is not None and not os.path.lexists(path)
+
+
+@contextmanager
+def open_sequence(pattern: str | Path, pages: Literal["t", "z"] = "t") -> Iterator[SequencePlanes]:
+    """Open the files of a pattern as one image.
+
+    Parameters
+    ----------
+    pattern
+        See above.
+    pages
+        What pages inside each file are, where it does not say so and the pattern leaves both open.
+
+    Raises
+    ------
+    UserError
+        If no file matches, a plane is missing or there twice, a file is damaged or differs in shape or data type.
+    """
+    with ExitStack() as opened:
+        yield SequencePlanes(Path(pattern), pages, opened)
+
+
+class SequencePlanes:
+    """The planes of many files; the same attributes and methods as `tiff.TiffPlanes`. One file is open at a time."""
+
+    def __init__(self, pattern: Path, pages: Literal["t", "z"], opened: ExitStack) -> None:
+        """Find and compare the files; use `open_sequence`."""
+        self._found, self._values = _find_all(pattern)
+        axes = {axis for axis in _AXES if f"{{{axis}}}" in str(pattern)}
+        self._in_names = axes
+        self._pages: Literal["t", "z"] = "z" if "t" in axes else "t" if "z" in axes else pages
+        self._opened = opened
+        self._open: tuple[Path, TiffPlanes] | None = None
+        self.files = tuple(self._found.values())
+        self.header = self._compared(pattern)
+
+    def read(self, t: int, c: int, z: int, y: slice, x: slice) -> NDArray[Any]:
+        """Return one region of one plane; see `TiffPlanes.read`."""
+        place = dict(zip(_AXES, (t, c, z), strict=True))
+        key = tuple(self._values[axis][place[axis]] if axis in self._in_names else "" for axis in _AXES)
+        inside = [0 if axis in self._in_names else place[axis] for axis in _AXES]
+        return self._planes(self._found[key]).read(inside[0], inside[1], inside[2], y, x)
+
+    def check_complete(self) -> None:
+        """Decode the last pixel of the last file: the sizes of all were compared with what they declare when this was opened."""
+        self._planes(self.files[-1]).check_complete()
+
+    def _planes(self, file: Path) -> TiffPlanes:
+        if self._open is None or self._open[0] != file:
+            self._opened.close()
+            self._open = (file, self._opened.enter_context(open_planes(file, self._pages)))
+        return self._open[1]
+
+    def _compared(self, pattern: Path) -> TiffHeader:
+        first: TiffHeader | None = None
+        of_channels: list[TiffHeader] = []
+        for key, file in self._found.items():
+            header = read_header(file, self._pages)
+            first = first or header
+            if header.further:
+                raise UserError(f"{file}: it holds {len(header.further) + 1} images, and a file of a pattern holds one; give it alone.")
+            if (header.shape, header.dtype) != (first.shape, first.dtype):
+                raise UserError(
+                    f"{file}: it is {header.shape} (T, C, Z, Y, X) {header.dtype} and {self.files[0].name} is {first.shape} {first.dtype}; "
+                    f"the planes of {pattern} must agree. Export them alike, or register the files one by one."
+                )
+            if key[0] == self.files_key[0] and key[2] == self.files_key[2]:
+                of_channels.append(header)
+        assert first is not None  # _find_all returns one file at least
+        inside = dict(zip(_AXES, first.shape, strict=False))
+        if doubled := [axis for axis in sorted(self._in_names) if inside[axis] > 1]:
+            raise UserError(f"{self.files[0]}: the pattern says that a file is one {doubled[0]}, and it holds {inside[doubled[0]]}.")
+        sizes = [len(self._values[axis]) if axis in self._in_names else inside[axis] for axis in _AXES]
+        shape = (sizes[0], sizes[1], sizes[2], *first.shape[3:])
+        return replace(first, shape=shape, axes="", ome_xml=None, metadata=self._metadata(of_channels, shape[1]))
+
+    @property
+    def files_key(self) -> tuple[str, ...]:
+        """Times, channels and planes, as written, of the first file."""
+        return next(iter(self._found))
+
+    def _metadata(self, of_channels: list[TiffHeader], count: int) -> Metadata:
+        """Return the first file's metadata, with names and optics from each channel's first file where channels are files."""
+        first = of_channels[0].metadata
+        if "c" not in self._in_names:
+            return first
+        names = [f"channel_{value}" if value.isdigit() else value for value in self._values["c"]]
+        emission = [value for header in of_channels for value in header.emission_nm]
+        exposure = [value for header in of_channels for value in header.metadata.exposure_ms]
+        return replace(
+            first,
+            channels=distinct_names(names, count),
+            emission_nm=tuple(emission) if len(emission) == count else (),
+            exposure_ms=tuple(exposure) if len(exposure) == count else (),
+        )
+
+
+def _find_all(pattern: Path) -> tuple[dict[tuple[str, ...], Path], dict[str, list[str]]]:
+    """Return the files by (t, c, z) as written, in order, and the values along each axis; every combination is there."""
+    found: dict[tuple[str, ...], Path] = {}
+    for path, of_file in _matches(pattern):
+        key = tuple(of_file.get(axis, "") for axis in _AXES)
+        same = tuple(value.lstrip("0") or "0" if value.isdigit() else value for value in key)
+        if same in found:
+            raise UserError(f"{path}: it is the same plane as {found[same].name} by the pattern {pattern}; remove one of them.")
+        found[same] = path
+    if not found:
+        raise UserError(
+            f"{pattern}: no file matches; {{t}} and {{z}} stand for numbers, {{c}} for a number or word, and all else for itself."
+        )
+    values: dict[str, list[str]] = {}
+    for number, axis in enumerate(_AXES):
+        there = sorted({key[number] for key in found}, key=_order)
+        values[axis] = there if axis == "c" else _without_gaps(pattern, axis, there)
+    count = math.prod(map(len, values.values()))
+    if count > _LARGEST_SHARE * len(found):
+        raise UserError(f"{pattern}: {len(found):,} files match and its numbers ask for {count:,}; register the files one by one.")
+    wanted = list(product(*(values[axis] for axis in _AXES)))
+    missing = [key for key in wanted if key not in found]
+    if missing:
+        named = "; ".join(", ".join(f"{axis} {value}" for axis, value in zip(_AXES, key, strict=True) if value) for key in missing[:_NAMED])
+        raise UserError(
+            f"{pattern}: {len(missing):,} of {len(wanted):,} planes are missing ({named}{'; ...' if len(missing) > _NAMED else ''}); "
+            "copy them too, or register the files one by one."
+        )
+    return {key: found[key] for key in wanted}, values
+
+
+def _matches(pattern: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+    parts = pattern.parts
+    start = next(number for number, part in enumerate(parts) if _PLACEHOLDER.search(part))
+    level: list[tuple[Path, dict[str, str]]] = [(Path(*parts[:start]), {})]
+    for part in parts[start:]:
+        names = _expression(part)
+        level = [
+            (entry, values | match.groupdict())
+            for folder, values in level
+            if folder.is_dir()
+            for entry in sorted(folder.iterdir())
+            if (match := names.fullmatch(entry.name)) and all(match.groupdict().get(axis, value) == value for axis, value in values.items())
+        ]
+    yield from ((path, values) for path, values in level if path.is_file())
+
+
+def _expression(part: str) -> re.Pattern[str]:
+    """Return the regular expression of one name in a pattern; a placeholder that stands twice stands for the same text."""
+    expression, at, seen = "", 0, set()
+    for placeholder in _PLACEHOLDER.finditer(part):
+        axis = placeholder[1]
+        group = f"(?P={axis})" if axis in seen else f"(?P<{axis}>{'.+?' if axis == 'c' else '[0-9]+'})"
+        expression += re.escape(part[at : placeholder.start()]) + group
+        seen.add(axis)
+        at = placeholder.end()
+    return re.compile(expression + re.escape(part[at:]), re.DOTALL)
+
+
+def _order(value: str) -> tuple[int, int, str]:
+    return (0, int(value), "") if value.isdigit() else (1, 0, value)
+
+
+def _without_gaps(pattern: Path, axis: str, values: list[str]) -> list[str]:
+    """Return all numbers from the first to the last in their common step (1, unless three or more show another)."""
+    if values == [""]:
+        return values
+    numbers = [int(value) for value in values]
+    step = math.gcd(*(after - before for before, after in pairwise(numbers))) if len(numbers) >= _LEAST_TO_SEE_A_STEP else 1
+    whole = range(numbers[0], numbers[-1] + 1, step)
+    if len(whole) > _LARGEST_SHARE * len(numbers):
+        raise UserError(
+            f"{pattern}: {axis} runs from {numbers[0]} to {numbers[-1]} and {len(numbers)} of these numbers are there; "
+            "copy the missing files too, or register the files one by one."
+        )
+    return [str(number) for number in whole]

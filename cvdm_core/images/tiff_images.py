@@ -1,0 +1,153 @@
+"""Which images a TIFF holds: its series and, in sets of Micro-Manager and others, every position of a series.
+
+An image belongs to the file that holds its first plane, so that each file of a set answers for its own images only. Thumbnails and
+the levels of a pyramid are no images. The images of a file are numbered from 0: the column `series` of the sheet holds that number.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from cvdm_core.errors import COPY_AGAIN, UserError
+
+_POSITIONS = "RMJK"  # tifffile's letters for region or position, mosaic, column and row; in LSM files also P
+_WORDS = {"R": "position", "P": "position", "M": "mosaic", "J": "column", "K": "row"}
+_MOST_PLANES = 20_000_000  # tifffile makes a list as long as the index of a set declares
+
+
+class PartOfSet(UserError):
+    """A file holds no image of its own, but planes of the one that begins in the file `first`."""
+
+    def __init__(self, path: Path, first: Path) -> None:
+        super().__init__(f"{path}: its planes continue the image that begins in {first.name}; register that file instead.")
+        self.first = first
+
+
+@dataclass(frozen=True)
+class FileImage:
+    """One image of a file.
+
+    Attributes
+    ----------
+    name : what the file calls it; empty if nothing.
+    series : what tifffile found.
+    fixed : index along each of the axes that tell positions apart, by number of the axis.
+    """
+
+    name: str
+    series: Any
+    fixed: dict[int, int]
+
+    @property
+    def kind(self) -> tuple[int, int, str]:
+        """Rows, columns and data type: images that agree in them are fields or positions of one experiment."""
+        key = self.series.keyframe
+        return int(key.imagelength), int(key.imagewidth), str(key.dtype)
+
+
+def images_of(path: Path, source: tifffile.TiffFile) -> list[FileImage]:
+    """Return the images that begin in an open file; a position without a single plane is none.
+
+    Raises
+    ------
+    UserError
+        If there is none, or the index of a set cannot be true.
+    """
+    summary = _checked_summary(path, source)
+    images: list[FileImage] = []
+    elsewhere: set[Path] = set()
+    for series in source.series:
+        if series.keyframe.is_reduced:
+            continue
+        axes, sizes = str(series.get_axes(False)), [int(size) for size in series.get_shape(False)]
+        letters = _POSITIONS + ("P" if series.kind == "lsm" else "")
+        outer = max(axes.find("YX"), 0)
+        apart = [number for number, axis in enumerate(axes[:outer]) if axis in letters and sizes[number] > 1]
+        for place in np.ndindex(*(sizes[number] for number in apart)):
+            fixed = dict(zip(apart, map(int, place), strict=True))
+            first = _first_page(series, sizes[:outer], fixed)
+            if first is not None and first.parent is source:
+                places = {axes[number]: index for number, index in fixed.items()}
+                images.append(FileImage(_position_name(summary, places) if fixed else str(series.name or ""), series, fixed))
+            elif first is not None:
+                elsewhere.add(Path(first.parent.filehandle.path))
+    if not images and elsewhere:
+        raise PartOfSet(path, min(elsewhere))
+    if not images:
+        raise UserError(f"{path}: it holds no image but thumbnails; give the file that the microscope wrote.")
+    return images
+
+
+def _checked_summary(path: Path, source: tifffile.TiffFile) -> dict[str, Any]:
+    """Return the summary of a Micro-Manager file (else nothing), after a check of what tifffile would make lists from."""
+    metadata: dict[str, Any] = source.micromanager_metadata or {}
+    summary = metadata.get("Summary")
+    summary = summary if isinstance(summary, dict) else {}
+    if source.is_ndtiff:
+        _check_ndtiff(path)
+    elif source.is_mmstack:
+        index = metadata["IndexMap"]
+        if not len(index):
+            raise UserError(f"{path}: the index of its planes is empty, Micro-Manager has not finished this file; {COPY_AGAIN}.")
+        names = ("Channels", "Slices", "Frames", "Positions")
+        spans = [max(int(last) + 1, int(summary.get(name, 1))) for last, name in zip(index[:, :4].max(axis=0), names, strict=True)]
+        if not 0 < math.prod(spans) <= _MOST_PLANES:
+            raise UserError(f"{path}: its index declares {spans} channels, slices, frames and positions; {COPY_AGAIN}.")
+    return summary
+
+
+def _check_ndtiff(path: Path) -> None:
+    index = path.parent / "NDTiff.index"
+    places: dict[str, set[Any]] = {}
+    files: set[str] = set()
+    for axes, name, *_ in tifffile.read_ndtiff_index(index):
+        if name != Path(name).name:
+            raise UserError(f"{index}: it names the file {name!r} outside of its folder; copy the whole folder again.")
+        files.add(name)
+        for axis, place in axes.items():
+            places.setdefault(axis, set()).add(place)
+    if path.name not in files:
+        raise UserError(f"{path}: the NDTiff.index beside it does not name it; copy the whole folder again from the microscope.")
+    if missing := sorted(name for name in files if not (path.parent / name).is_file()):
+        raise UserError(
+            f"{path}: {len(missing)} of the {len(files)} files of its set are missing ({', '.join(missing[:3])}); copy them too."
+        )
+    numbers = [{place for place in values if isinstance(place, int)} for values in places.values()]
+    planes = math.prod(
+        max(whole) - min(whole) + 1 if whole else len(values) for whole, values in zip(numbers, places.values(), strict=True)
+    )
+    if planes > _MOST_PLANES:
+        raise UserError(f"{index}: it declares {planes:,} planes; the file is damaged, copy the whole folder again.")
+
+
+def _first_page(series: Any, outer: list[int], fixed: dict[int, int]) -> Any:
+    """Return the first page that an image has, or None."""
+    pages = series._pages
+    if len(pages) != math.prod(outer):  # all in one piece, or several planes a page
+        return series.keyframe
+    grid = np.arange(len(pages)).reshape(outer)[tuple(fixed.get(number, slice(None)) for number in range(len(outer)))]
+    return next((page for number in grid.ravel().tolist() if is_stored(page := pages[number])), None)
+
+
+def is_stored(page: Any) -> bool:
+    """Whether a page of a series is there: tifffile puts None, or a frame at byte 0, where a plane is missing.
+
+    Tiles may be left out on purpose (sparse files), and then even all of a page.
+    """
+    return page is not None and (page.keyframe.is_tiled or any(page.dataoffsets))
+
+
+def _position_name(summary: dict[str, Any], places: dict[str, int]) -> str:
+    """Return what Micro-Manager calls a position, or the place that its numbers tell."""
+    positions = summary.get("StagePositions") or summary.get("InitialPositionList")
+    if set(places) == {"R"} and isinstance(positions, list) and places["R"] < len(positions):
+        label = positions[places["R"]]
+        if isinstance(label, dict) and (name := label.get("Label") or label.get("label")):
+            return str(name)
+    return ", ".join(f"{_WORDS[axis]} {index}" for axis, index in places.items())

@@ -1,0 +1,207 @@
+"""The raw statements of each dialect of TIFF about an image, before `tiff_metadata` judges them.
+
+Only what a dialect has a place for is taken: nothing is guessed from file names, and a magnification or aperture is read from the
+name of an objective only where the maker's names always hold both (Zeiss).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+
+from cvdm_core.images.tiff_images import FileImage
+from cvdm_core.images.units import length_um, number, time_s, unescape
+
+LARGEST_TAG_PIXEL_UM = 5.0  # above, the resolution tag is a scanner's or printer's: 5080 dots an inch
+_LSM_EPOCH = datetime(1899, 12, 30)
+_WANTED_TAGS = ("ImageDescription", "Make", "Model", "Software", "DateTime", "Artist", "HostComputer")
+
+
+@dataclass
+class Found:
+    """What a file says, unjudged. Lengths in micrometres, times in seconds, wavelengths in nanometres; lists by channel."""
+
+    y_um: float | None = None
+    x_um: float | None = None
+    z_um: float | None = None
+    time_s: float | None = None
+    channels: list[str] = field(default_factory=list)
+    emission_nm: list[float | None] = field(default_factory=list)
+    exposure_s: list[float | None] = field(default_factory=list)
+    na: float | None = None
+    magnification: float | None = None
+    acquired: str = ""
+    reason: str = "the file holds none"
+    dialect: str = ""
+    said: Mapping[str, Any] = field(default_factory=dict)
+
+
+def found_in(source: tifffile.TiffFile, image: FileImage) -> Found:
+    """Return the statements of the file's dialect; the tags for printing speak only where it is a plain TIFF."""
+    kind, page = image.series.kind, image.series.keyframe
+    if kind == "ome":
+        place = next(place for place, series in enumerate(source.series) if series is image.series)
+        return _from_ome(source.ome_metadata, place, image.name)
+    if kind in ("mmstack", "ndtiff"):
+        return _from_micromanager(source, kind, page)
+    if source.is_lsm:
+        return _from_lsm(source.lsm_metadata or {})
+    if source.is_stk:
+        return _from_stk(source.stk_metadata or {})
+    if source.is_imagej:
+        return _from_imagej(source.imagej_metadata or {}, page)
+    return _from_tags(page)
+
+
+def _from_ome(text: str, place: int, name: str) -> Found:
+    root = ElementTree.fromstring(text)
+    images = [element for element in root.iter() if _name(element) == "Image" and any(_name(child) == "Pixels" for child in element)]
+    named = [element for element in images if name and element.get("Name") == name]
+    image = named[0] if len(named) == 1 else images[min(place, len(images) - 1)]
+    pixels = next(child for child in image if _name(child) == "Pixels")
+    found = Found(dialect="OME")
+    for axis in "YXZ":
+        value, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit")
+        if axis in "YX" and value is not None and unit is None and number(value) == 1:
+            found.reason = "the OME-XML says 1 without a unit, which is what programs write that do not know it"
+            continue
+        if value is not None and length_um(value, unit or "µm") is None:
+            found.reason = f"the OME-XML says {value} {unit}, which is no length"
+        setattr(found, f"{axis.lower()}_um", length_um(value, unit or "µm"))
+    found.time_s = time_s(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s"))
+    exposures: dict[str, float | None] = {}
+    for plane in (child for child in pixels if _name(child) == "Plane"):
+        exposures.setdefault(plane.get("TheC", "0"), time_s(plane.get("ExposureTime"), plane.get("ExposureTimeUnit", "s")))
+    for index, channel in enumerate(child for child in pixels if _name(child) == "Channel"):
+        samples = int(channel.get("SamplesPerPixel", 1))
+        found.channels += [channel.get("Name", "")] * samples
+        wavelength = length_um(channel.get("EmissionWavelength"), channel.get("EmissionWavelengthUnit", "nm"))
+        found.emission_nm += [None if wavelength is None else wavelength * 1e3] * samples
+        found.exposure_s += [exposures.get(str(index))] * samples
+    wanted = {child.get("ID") for child in image if _name(child) == "ObjectiveSettings"}
+    objectives = [element for element in root.iter() if _name(element) == "Objective"]
+    used = [objective for objective in objectives if objective.get("ID") in wanted] or (objectives if len(objectives) == 1 else [])
+    if used:
+        found.na = number(used[0].get("LensNA"))
+        found.magnification = number(used[0].get("CalibratedMagnification")) or number(used[0].get("NominalMagnification"))
+    found.acquired = next((child.text or "" for child in image if _name(child) in ("AcquisitionDate", "AcquiredDate")), "").strip()
+    return found
+
+
+def _from_micromanager(source: tifffile.TiffFile, kind: str, page: Any) -> Found:
+    summary = (source.micromanager_metadata or {}).get("Summary")
+    summary = summary if isinstance(summary, dict) else {}
+    tag = page.tags.get(51123)
+    plane = tag.value if tag is not None and isinstance(tag.value, dict) else {}
+    size = number(summary.get("PixelSize_um")) or number(plane.get("PixelSizeUm")) or number(plane.get("PixelSize_um"))
+    found = Found(y_um=size or None, x_um=size or None, dialect="Micro-Manager", said={"Summary": summary, "first plane": plane})
+    found.reason = "Micro-Manager was not calibrated"
+    found.z_um = abs(number(summary.get("z-step_um")) or 0.0) or None
+    interval = number(summary.get("Interval_ms"))
+    found.time_s = None if interval is None else interval / 1e3
+    names = summary.get("ChNames")
+    found.channels = [str(name) for name in names] if isinstance(names, list) else []
+    if kind == "ndtiff":
+        places = [axes.get("channel") for axes, *_ in tifffile.read_ndtiff_index(Path(page.parent.filehandle.dirname, "NDTiff.index"))]
+        found.channels = list(dict.fromkeys(place for place in places if isinstance(place, str)))
+    exposure = number(plane.get("Exposure-ms", plane.get("Exposure")))
+    if len(found.channels) < 2 and exposure is not None:  # the first plane speaks for one channel only
+        found.exposure_s = [exposure / 1e3]
+    found.acquired = str(summary.get("StartTime") or summary.get("DateAndTime") or summary.get("Time") or "")
+    return found
+
+
+def _from_imagej(metadata: dict[str, Any], page: Any) -> Found:
+    unit = str(metadata.get("unit", ""))
+    said = {key: value for key, value in metadata.items() if key not in ("LUTs", "Ranges", "ROI", "Overlays")}
+    found = Found(time_s=number(metadata.get("finterval")), dialect="ImageJ", said=said)
+    if length_um(1, unit) is None:
+        found.reason = f"ImageJ's unit is {unit!r}" if unit else "ImageJ was not told one"
+        return found
+    found.y_um, found.x_um = _from_resolution(page, unit)
+    if found.x_um is None or _resolution(page, "XResolution") == 1:
+        found.y_um = found.x_um = None
+        found.reason = f"the file has the unit {unescape(unit)!r} but no resolution other than 1"
+    found.z_um = length_um(metadata.get("spacing"), unit)
+    return found
+
+
+def _from_lsm(metadata: dict[str, Any]) -> Found:
+    y_um, x_um, z_um = (length_um(metadata.get(f"VoxelSize{axis}"), "m") for axis in "YXZ")
+    names = metadata.get("ChannelColors", {}).get("ColorNames", [])
+    scan = metadata.get("ScanInformation", {})
+    said = {"ScanInformation": scan, **{key: value for key, value in metadata.items() if not key.startswith(("Offset", "f", "Internal"))}}
+    found = Found(y_um, x_um, z_um, number(metadata.get("TimeIntervall")), list(map(str, names)), dialect="Zeiss LSM", said=said)
+    if objective := re.search(r"(\d+(?:\.\d+)?)x/(\d\.\d+)", str(scan.get("Objective", ""))):
+        found.magnification, found.na = float(objective[1]), float(objective[2])
+    if days := number(scan.get("Sample0time")):
+        found.acquired = (_LSM_EPOCH + timedelta(days=days)).isoformat(timespec="seconds") if 0 < days < 1e5 else ""
+    return found
+
+
+def _from_stk(metadata: dict[str, Any]) -> Found:
+    unit = str(metadata.get("CalibrationUnits", ""))
+    found = Found(dialect="MetaMorph", said=metadata)
+    descriptions = " ".join(map(str, metadata.get("PlaneDescriptions", ())))
+    binning = re.search(r"Binning: *(\d+) *x *(\d+)", descriptions)
+    if not metadata.get("SpatialCalibration"):
+        found.reason = "MetaMorph was not calibrated"
+    elif binning and binning.groups() != ("1", "1"):
+        found.reason = (
+            f"MetaMorph's calibration ({metadata.get('XCalibration')} {unit}) does not follow the binning of {binning[1]} x {binning[2]}"
+        )
+    else:
+        found.y_um, found.x_um = (length_um(metadata.get(f"{axis}Calibration"), unit) for axis in "YX")
+        found.reason = f"MetaMorph's unit is {unit!r}"
+    distances = {abs(float(distance)) for distance in metadata.get("ZDistance", ())} - {0.0}
+    found.z_um = distances.pop() if len(distances) == 1 else None
+    if exposure := re.search(r"Exposure: *(\d+(?:\.\d+)?) *(ms|s|us)\b", descriptions):
+        found.exposure_s = [time_s(exposure[1], exposure[2])]
+    created = metadata.get("DatetimeCreated")
+    created = np.zeros(0, "datetime64[ms]") if created is None else np.atleast_1d(created).astype("datetime64[ms]")
+    passed = np.diff(created).astype(float) / 1e3
+    found.time_s = float(np.median(passed)) if len(passed) and passed.min() > 0 else None
+    found.acquired = str(created[0]) if len(created) and not np.isnat(created[0]) else ""
+    return found
+
+
+def _from_tags(page: Any) -> Found:
+    said = {name: page.tags[name].value for name in _WANTED_TAGS if name in page.tags}
+    found, unit = Found(dialect="TIFF", said=said), {2: "in", 3: "cm"}.get(int(page.resolutionunit or 1), "")
+    resolution = _resolution(page, "XResolution")
+    if not unit or not resolution:
+        found.reason = "the TIFF tags give a resolution without a unit" if resolution not in (None, 1) else found.reason
+        return found
+    y_um, x_um = _from_resolution(page, unit)
+    if x_um is not None and y_um is not None and x_um <= LARGEST_TAG_PIXEL_UM and abs(x_um - 1) > 1e-6:
+        found.y_um, found.x_um = y_um, x_um
+    else:
+        found.reason = (
+            f"the TIFF tags give {resolution:.6g} pixels per {'inch' if unit == 'in' else 'cm'}, which is a printer's or a default"
+        )
+    return found
+
+
+def _from_resolution(page: Any, unit: str) -> tuple[float | None, float | None]:
+    y, x = _resolution(page, "YResolution"), _resolution(page, "XResolution")
+    return (length_um(1 / y, unit) if y else None, length_um(1 / x, unit) if x else None)
+
+
+def _resolution(page: Any, name: str) -> float | None:
+    tag = page.tags.get(name)
+    value = tag.value if tag is not None else None
+    if not (isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, int) for part in value)):
+        return None
+    return value[0] / value[1] if value[0] > 0 and value[1] > 0 else None
+
+
+def _name(element: Any) -> str:
+    return str(element.tag).rsplit("}", 1)[-1]

@@ -1,0 +1,164 @@
+"""Folders of single planes: put together by a pattern, complete or refused by name, and hashed file by file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from register_folder import CONFIG, SHEET, refused, rows
+from store_tree import SETTINGS
+from tiff_dialects import pixels, read_all
+
+from cvdm_core import paths
+from cvdm_core.acquisitions.ingest import ingest
+from cvdm_core.acquisitions.patterns import gather
+from cvdm_core.acquisitions.register import register
+from cvdm_core.config import parse
+from cvdm_core.errors import UserError
+from cvdm_core.images import open_image
+from cvdm_core.images.acquired import open_acquired, read_acquired
+from cvdm_core.records.receipts import read_json, sha256_file
+from cvdm_core.sheet import read_sheet
+
+ARRAY = pixels(3, 2, 4, 9, 11)  # (T, C, Z, Y, X)
+WORDS = ("DAPI", "GFP")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_planes(name: str, array: np.ndarray = ARRAY, channels: tuple[str, ...] = WORDS) -> None:
+    """Write one file a plane; `name` holds {t}, {z}, {c} as Python's format takes them."""
+    for t, c, z in np.ndindex(array.shape[:3]):
+        path = Path(name.format(t=t, c=channels[c], z=z))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size = {f"PhysicalSize{axis}": 0.1 for axis in "XY"}
+        tifffile.imwrite(path, array[t, c, z], ome=True, metadata={"axes": "YX", **size})
+
+
+@pytest.mark.parametrize(
+    ("written", "pattern"),
+    [
+        ("raw/A01_f1_T{t:03}_Z{z}_C{c}.tif", "raw/A01_f1_T{t}_Z{z}_C{c}.tif"),
+        ("raw/t{t}/{c}/z{z:02}.tif", "raw/t{t}/{c}/z{z}.tif"),
+        ("raw/img_{t:09}_{c}_{z:03}.tif", "raw/img_{t}_{c}_{z}.tif"),
+        ("raw/a+(b)[c]_{t}_{z}_{c}_{t}.tif", "raw/a+(b)[c]_{t}_{z}_{c}_{t}.tif"),
+    ],
+)
+def test_a_pattern_comes_in_with_its_pixels(written: str, pattern: str) -> None:
+    write_planes(written)
+    with open_acquired(pattern) as planes:
+        planes.check_complete()
+        np.testing.assert_array_equal(read_all(planes), ARRAY)  # type: ignore[arg-type]
+        assert planes.header.channels == WORDS and planes.header.pixel_size_um == (0.1, 0.1)
+        assert len(planes.files) == 24
+
+
+def test_axes_may_lie_inside_the_files_too() -> None:
+    for t in range(3):
+        tifffile.imwrite(f"a_t{t}.tif", ARRAY[t, 0], photometric="minisblack", metadata=None)
+    with open_acquired("a_t{t}.tif") as planes:  # what nothing describes can only be z here
+        np.testing.assert_array_equal(read_all(planes), ARRAY[:, :1])  # type: ignore[arg-type]
+    for t in range(3):
+        tifffile.imwrite(f"b_t{t}.tif", ARRAY[t], photometric="minisblack", ome=True, metadata={"axes": "CZYX"})
+    with open_acquired("b_t{t}.tif") as planes:
+        np.testing.assert_array_equal(read_all(planes), ARRAY)  # type: ignore[arg-type]
+
+
+def test_missing_planes_are_named() -> None:
+    write_planes("a_T{t:02}_Z{z}_C{c}.tif")
+    Path("a_T01_Z2_CGFP.tif").unlink()
+    with pytest.raises(UserError, match=r"1 of 24 planes are missing \(t 1, c GFP, z 2\)"):
+        read_acquired("a_T{t}_Z{z}_C{c}.tif")
+    for path in Path().glob("a_T01_*"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"8 of 24 planes are missing \(t 1, c DAPI, z 0; t 1, c DAPI, z 1; .*; \.\.\.\)"):
+        read_acquired("a_T{t}_Z{z}_C{c}.tif")
+
+
+def test_numbers_in_steps_are_no_gap_but_numbers_of_something_else_are_refused() -> None:
+    for number in (0, 10, 20, 30):
+        tifffile.imwrite(f"a_t{number}.tif", ARRAY[0, 0, 0])
+    assert read_acquired("a_t{t}.tif").shape == (4, 1, 1, 9, 11)
+    tifffile.imwrite("a_t99999999999999.tif", ARRAY[0, 0, 0])
+    with pytest.raises(UserError, match="t runs from 0 to 99999999999999 and 5 of these"):
+        read_acquired("a_t{t}.tif")
+
+
+def test_planes_that_differ_or_stand_twice_are_named() -> None:
+    write_planes("a_t{t}.tif", ARRAY[:, :1, :1])
+    tifffile.imwrite("a_t2.tif", ARRAY[0, 0, 0, :5])
+    with pytest.raises(UserError, match=r"a_t2\.tif: it is \(1, 1, 1, 5, 11\) .* and a_t0\.tif is \(1, 1, 1, 9, 11\)"):
+        read_acquired("a_t{t}.tif")
+    tifffile.imwrite("a_t2.tif", ARRAY[0, 0, 0].astype("float32"))
+    with pytest.raises(UserError, match=r"a_t2\.tif: .* float32 and a_t0\.tif .* uint16"):
+        read_acquired("a_t{t}.tif")
+    tifffile.imwrite("a_t02.tif", ARRAY[0, 0, 0])
+    with pytest.raises(UserError, match="the same plane as"):
+        read_acquired("a_t{t}.tif")
+    with pytest.raises(UserError, match="no file matches"):
+        read_acquired("b_{well}_t{t}.tif")
+
+
+def test_a_pattern_in_the_sheet_is_ingested_with_every_hash() -> None:
+    write_planes("raw/A01_T{t}_Z{z}_C{c}.tif")
+    pattern = "raw/A01_T{t}_Z{z}_C{c}.tif"
+    rows(f"a s predict {pattern} 0.3", columns="acquisition specimen split input stated_z_step_um")
+    register(CONFIG, [])
+    assert read_sheet(SHEET)["a"].shape == ARRAY.shape and read_sheet(SHEET)["a"].channels == WORDS
+    config = parse({"acquisitions": SHEET, "store": SETTINGS}, "the test")
+    ingest(config, "a")
+    np.testing.assert_array_equal(open_image(paths.raw_store(config, "a")).values, ARRAY)
+    read = read_json(paths.ingest_receipt(config, "a"))["read"]
+    assert read == {str(path): sha256_file(path) for path in Path("raw").iterdir()} and len(read) == 24
+
+
+def test_register_guesses_the_patterns_of_a_folder_and_shows_them(capsys: pytest.CaptureFixture[str]) -> None:
+    for well in ("A01", "C01"):
+        write_planes(f"raw/plate_{well}_T{{t}}_C{{c}}.tif", ARRAY[:, :, :1])
+    tifffile.imwrite("raw/other.tif", ARRAY[0, 0, 0], ome=True, metadata={"axes": "YX", "PhysicalSizeX": 0.1, "PhysicalSizeY": 0.1})
+    register(CONFIG, ["raw"])
+    sheet = read_sheet(SHEET)
+    assert {name: row.input for name, row in sheet.items()} == {
+        "plate_A01": "raw/plate_A01_T{t}_C{c}.tif", "plate_C01": "raw/plate_C01_T{t}_C{c}.tif", "other": "raw/other.tif",
+    }  # fmt: skip
+    assert sheet["plate_C01"].shape == (3, 2, 1, 9, 11)
+    assert "raw/plate_A01_T{t}_C{c}.tif: the files that match are taken for one acquisition" in capsys.readouterr().err
+    before = Path(SHEET).read_bytes()
+    register(CONFIG, ["raw"])
+    assert Path(SHEET).read_bytes() == before
+
+
+def test_files_that_are_acquisitions_already_are_not_gathered() -> None:
+    write_planes("raw/a_t{t}.tif", ARRAY[:, :1, :1])
+    register(CONFIG, ["raw/a_t0.tif", "raw/a_t1.tif", "raw/a_t2.tif"])
+    register(CONFIG, ["raw"])
+    assert list(read_sheet(SHEET)) == ["a_t0", "a_t1", "a_t2"]
+
+
+def test_an_incomplete_sequence_is_refused_when_it_is_registered() -> None:
+    write_planes("raw/a_Z{z}_T{t}.tif", ARRAY[:, :1])
+    Path("raw/a_Z2_T1.tif").unlink()
+    (problem,) = refused("raw")
+    assert "1 of 12 planes are missing (t 1, z 2)" in problem
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["x_w1GFP_s1_t1.TIF", "x_w2RFP_s1_t1.TIF", "x_w1GFP_s1_t2.TIF"], ["x_w{c}_s1_t{t}.TIF"]),
+        (["img_channel000_position000_time000_z000.tif", "img_channel001_position000_time000_z000.tif"],
+         ["img_channel{c}_position000_time000_z000.tif"]),
+        (["p_A03_T0.tif", "p_C03_T0.tif", "p_A03_T1.tif", "p_C03_T1.tif"], ["p_A03_T{t}.tif", "p_C03_T{t}.tif"]),
+        (["IXM_A02_s9_w1.tif", "IXM_A02_s9_w2.tif", "IXM_A02_s8_w1.tif"], ["IXM_A02_s9_w{c}.tif", "IXM_A02_s8_w1.tif"]),
+        (["cell1.tif", "cell2.tif", "Control_1.tif", "t1.tif", "t2.tif"], None),
+        (["a_z00_ch00.tif", "a_z00_ch01.tif", "a_z01_ch00.tif"], ["a_z{z}_ch{c}.tif"]),
+    ],
+)  # fmt: skip
+def test_what_is_gathered(names: list[str], expected: list[str] | None) -> None:
+    assert [path.name for path in gather([Path("raw", name) for name in names])] == (names if expected is None else expected)

@@ -1,0 +1,125 @@
+"""Files and sets with several positions: every image by its number, never silently the first, and nothing filled in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from micromanager import write_mmstack, write_ndtiff
+from tiff_dialects import pixels, read_all
+
+from cvdm_core.errors import UserError
+from cvdm_core.images.tiff import open_planes, read_header
+
+SUMMARY = {"PixelSize_um": 0.108, "z-step_um": 0.3, "ChNames": ["DAPI", "GFP"], "Interval_ms": 500}
+
+
+def mm_planes(positions: list[int], array: np.ndarray[Any, Any], frames: range) -> dict[tuple[int, int, int, int], np.ndarray[Any, Any]]:
+    """Planes of an array (position, T, C, Z, Y, X) by Micro-Manager's index."""
+    _, _, channels, slices = array.shape[:4]
+    return {(c, z, t, p): array[p, t, c, z] for p in positions for t in frames for z in range(slices) for c in range(channels)}
+
+
+def check(path: Path, series: int, expected: np.ndarray[Any, Any]) -> None:
+    with open_planes(path, series=series) as planes:
+        planes.check_complete()
+        np.testing.assert_array_equal(read_all(planes), expected)
+
+
+def test_the_positions_of_one_micro_manager_file(tmp_path: Path) -> None:
+    array = pixels(3, 2, 2, 4, 9, 11)
+    labels = [{"Label": "A1"}, {"Label": "A2"}, {"Label": "B1"}]
+    write_mmstack(
+        tmp_path / "run_MMStack.ome.tif", mm_planes([0, 1, 2], array, range(2)),
+        Frames=2, Slices=4, Channels=2, Positions=3, StagePositions=labels, **SUMMARY,
+    )  # fmt: skip
+    for number in range(3):
+        check(tmp_path / "run_MMStack.ome.tif", number, array[number])
+    header = read_header(tmp_path / "run_MMStack.ome.tif", series=1)
+    assert (header.images, header.further) == (("A1", "A2", "B1"), (0, 2))
+    assert (header.pixel_size_um, header.z_step_um, header.time_step_s) == ((0.108, 0.108), 0.3, 0.5)
+    assert header.channels == ("DAPI", "GFP")
+    with pytest.raises(UserError, match="a number from 0 to 2, not 3"):
+        read_header(tmp_path / "run_MMStack.ome.tif", series=3)
+
+
+def test_each_file_of_a_micro_manager_set_answers_for_its_own_position(tmp_path: Path) -> None:
+    array = pixels(2, 2, 1, 3, 9, 11)
+    sizes = {"Frames": 2, "Slices": 3, "Positions": 2, "Prefix": "run"}
+    for number in range(2):
+        write_mmstack(tmp_path / f"run_MMStack_Pos{number}.ome.tif", mm_planes([number], array, range(2)), **sizes)
+    for number in range(2):
+        path = tmp_path / f"run_MMStack_Pos{number}.ome.tif"
+        check(path, 0, array[number])
+        with open_planes(path) as planes:
+            assert planes.files == (path,) and planes.header.further == ()
+
+
+def test_an_image_over_two_files_is_read_from_both_and_belongs_to_the_first(tmp_path: Path) -> None:
+    array = pixels(1, 5, 2, 1, 9, 11)
+    for name, frames in (("run_MMStack.ome.tif", range(3)), ("run_MMStack_1.ome.tif", range(3, 5))):
+        write_mmstack(tmp_path / name, mm_planes([0], array, frames), Frames=5, Channels=2, Prefix="run")
+    check(tmp_path / "run_MMStack.ome.tif", 0, array[0])
+    with open_planes(tmp_path / "run_MMStack.ome.tif") as planes:
+        assert [path.name for path in planes.files] == ["run_MMStack.ome.tif", "run_MMStack_1.ome.tif"]
+    with pytest.raises(UserError, match=r"continue the image that begins in run_MMStack\.ome\.tif; register that file"):
+        read_header(tmp_path / "run_MMStack_1.ome.tif")
+
+
+def test_missing_planes_are_named_and_never_filled_in(tmp_path: Path) -> None:
+    planes = mm_planes([0], pixels(1, 2, 2, 3, 9, 11), range(2))
+    del planes[1, 2, 0, 0]
+    write_mmstack(tmp_path / "run_MMStack.ome.tif", planes, Frames=2, Slices=3, Channels=2)
+    with pytest.raises(UserError, match=r"1 of its 12 planes are missing \(counted from 0: t 0, c 1, z 2\)"):
+        read_header(tmp_path / "run_MMStack.ome.tif")
+
+
+def test_a_micro_manager_index_that_declares_too_much_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    planes = mm_planes([0], pixels(1, 1, 1, 2, 9, 11), range(1))
+    planes[0, 2**31, 2**31, 0] = pixels(9, 11)
+    write_mmstack(tmp_path / "run_MMStack.ome.tif", planes)
+    with pytest.raises(UserError, match="its index declares"):
+        read_header(tmp_path / "run_MMStack.ome.tif")
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_the_positions_of_an_ndtiff_folder(tmp_path: Path, files: int) -> None:
+    array = pixels(2, 3, 2, 9, 11)
+    places = [(p, t, c) for p in range(2) for t in range(3) for c in range(2)]
+    planes = {json.dumps({"position": p, "time": t, "channel": ("DAPI", "GFP")[c]}): array[p, t, c] for p, t, c in places}
+    write_ndtiff(tmp_path / "run", planes, files, DateAndTime="2026/01/02 03:04:05")
+    name = tmp_path / "run" / "run_NDTiffStack.tif"
+    check(name, 0, array[0][:, :, None])
+    check(name if files == 1 else tmp_path / "run" / "run_NDTiffStack_1.tif", 1 if files == 1 else 0, array[1][:, :, None])
+    header = read_header(name)
+    assert header.channels == ("DAPI", "GFP") and header.pixel_size_um == (0.1, 0.1)
+    assert header.metadata.acquired == "2026/01/02 03:04:05"
+
+
+def test_an_ndtiff_index_may_not_lead_elsewhere_or_lack_files(tmp_path: Path) -> None:
+    planes = {json.dumps({"time": t}): pixels(9, 11) for t in range(4)}
+    write_ndtiff(tmp_path / "run", planes, 2)
+    (tmp_path / "run" / "run_NDTiffStack_1.tif").unlink()
+    with pytest.raises(UserError, match=r"1 of the 2 files of its set are missing \(run_NDTiffStack_1\.tif\)"):
+        read_header(tmp_path / "run" / "run_NDTiffStack.tif")
+    index = tmp_path / "run" / "NDTiff.index"
+    index.write_bytes(index.read_bytes().replace(b"run_NDTiffStack_1.tif", b"../NDTiffStack_11.tif"))
+    with pytest.raises(UserError, match="outside of its folder"):
+        read_header(tmp_path / "run" / "run_NDTiffStack.tif")
+
+
+def test_the_images_of_an_ome_tiff_and_of_another_size_are_told_apart(tmp_path: Path) -> None:
+    arrays = [pixels(2, 8, 9), pixels(2, 8, 9) + 1, pixels(5, 6)]
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as file:
+        for array, name, size in zip(arrays, ("one", "two", "macro"), (0.1, 0.2, 0.3), strict=True):
+            axes = "CYX"[3 - array.ndim :]
+            file.write(array, photometric="minisblack", metadata={"axes": axes, "Name": name, "PhysicalSizeX": size, "PhysicalSizeY": size})
+    for number, array in enumerate(arrays):
+        check(tmp_path / "a.ome.tif", number, array.reshape((1, -1, 1, *array.shape[-2:])))
+        assert read_header(tmp_path / "a.ome.tif", series=number).pixel_size_um == ((0.1, 0.1), (0.2, 0.2), (0.3, 0.3))[number]
+    header = read_header(tmp_path / "a.ome.tif")
+    assert header.images == ("one", "two", "macro") and header.further == (1,)

@@ -1,0 +1,306 @@
+"""The page of `cvdm view` in a real browser: the right pixels at the right places, and a scale bar that does not lie."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from browser import CHROMIUM, Browser
+from numpy.typing import NDArray
+from PIL import Image
+from viewing_world import CHANNELS, NAME, PIXEL_UM, SCALE, SHAPE, make_acquisition, pixels, serving, write_picture
+
+from cvdm_core import paths
+from cvdm_core.config import Config
+from cvdm_core.images.reading import open_image
+from cvdm_core.report.pictures import MISSING, SEQUENTIAL, colours
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)")
+
+FINE_UM = PIXEL_UM / SCALE
+UM = {"input": PIXEL_UM, "restored": FINE_UM, "std": FINE_UM, "truth": FINE_UM}
+FIELD_UM = (SHAPE[3] * PIXEL_UM, SHAPE[4] * PIXEL_UM)
+
+
+@dataclass
+class Page:
+    """An open page, and what its stores hold."""
+
+    browser: Browser
+    config: Config
+    arrays: dict[str, NDArray[Any]]
+
+    def settle(self) -> None:
+        self.browser.wait("viewer.settled")
+
+    def look(self, um_per_pixel: float, x: float, y: float, **place: int) -> None:
+        """Look at a point [micrometre from the input's first pixel]."""
+        self.browser.run(f"Object.assign(viewer.view, {{umPerPixel: {um_per_pixel}, x: {x}, y: {y}}}); viewer.go({json.dumps(place)})")
+        self.settle()
+
+    @property
+    def view(self) -> dict[str, float]:
+        found: dict[str, float] = self.browser.run("({...viewer.view})")
+        return found
+
+    def canvas(self, key: str) -> NDArray[np.uint8]:
+        """What a panel's canvas holds, (Y, X, RGBA)."""
+        url = self.browser.run(f"viewer.panels.find((panel) => panel.picture.key === '{key}').canvas.toDataURL()")
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGBA"))
+
+    def shown(self, key: str, rows: range, columns: range, um: float = 0, origin: float | None = None) -> NDArray[np.uint8]:
+        """Colours where the centres of these pixels of an image must lie by its metadata, (Y, X, RGB)."""
+        canvas, view = self.canvas(key), self.view
+        um = um or UM[key]
+        origin = (um - PIXEL_UM) / 2 if origin is None else origin  # both grids begin at the same edge of the field
+
+        def places(numbers: range, centre: float, size: int) -> NDArray[np.intp]:
+            return np.floor((origin + np.asarray(numbers) * um - centre) / view["umPerPixel"] + size / 2).astype(np.intp)
+
+        y, x = places(rows, view["y"], canvas.shape[0]), places(columns, view["x"], canvas.shape[1])
+        assert (np.concatenate([y, x]) >= 0).all()
+        return canvas[np.ix_(y, x)][..., :3]
+
+    def wanted(self, key: str, plane: NDArray[Any], channel: int) -> NDArray[np.uint8]:
+        """Colours of a plane in the window stored with the image."""
+        store, image = {
+            "input": (paths.raw_store(self.config, NAME), ""),
+            "truth": (paths.target_store(self.config, NAME), ""),
+            "restored": (paths.restored_store(self.config, NAME), ""),
+            "std": (paths.restored_store(self.config, NAME), "std"),
+        }[key]
+        low, high = open_image(store, image=image).attrs["windows"][channel]
+        shade = np.rint(np.clip((np.nan_to_num(plane.astype(np.float64)) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+        table = colours(SEQUENTIAL, 256) if key == "std" else np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1)
+        return np.where(np.isnan(plane)[..., None], np.array(MISSING, np.uint8), table[shade])
+
+    def bar(self) -> tuple[float, float]:
+        """Length that the scale bar's label says [micrometre], and its width [CSS pixels]."""
+        label, width = self.browser.run(
+            "(() => { const bar = document.querySelector('.bar');"
+            " return [bar.querySelector('b').textContent, bar.querySelector('i').getBoundingClientRect().width]; })()"
+        )
+        number, unit = label.split(" ")
+        return float(number) * {"nm": 1e-3, "µm": 1, "mm": 1e3}[unit], width
+
+
+def close(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> None:
+    """Equal to one shade of 255: the browser rounds halves up, numpy to even."""
+    if one.shape == other.shape and (one == one[..., :1]).all():
+        np.testing.assert_allclose(one.astype(int), other.astype(int), atol=1)
+    else:  # a colour table: a step of one shade changes a colour by a few units
+        np.testing.assert_allclose(one.astype(int), other.astype(int), atol=6)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["0.5", "0.4"])
+def opened(browser: Browser, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Page]:
+    config, arrays = make_acquisition(tmp_path_factory.mktemp("facility"), form=request.param)
+    with serving(config) as server:
+        browser.messages.clear()
+        browser.go(server.url)
+        browser.wait("window.viewer && viewer.settled")
+        yield Page(browser, config, arrays)
+        assert not browser.complaints()
+        browser.go("about:blank")
+
+
+@pytest.fixture
+def page(opened: Page) -> Page:
+    opened.browser.run("viewer.fit()")
+    opened.browser.run("viewer.go({c: 0, z: 0, t: 0})")
+    opened.settle()
+    return opened
+
+
+def test_the_four_panels_stand_side_by_side(page: Page) -> None:
+    shown = page.browser.run("viewer.panels.map(({picture, canvas}) => [picture.key, canvas.clientWidth, canvas.clientHeight])")
+    assert [key for key, _, _ in shown] == ["input", "restored", "std", "truth"]
+    assert len({(width, height) for _, width, height in shown}) == 1
+    assert min(shown[0][1:]) > 100
+
+
+@pytest.mark.parametrize("key", ["input", "restored", "std", "truth"])
+def test_every_pixel_is_where_its_metadata_say(page: Page, key: str) -> None:
+    step = int(UM[key] / FINE_UM)
+    page.look(FINE_UM / 4, 2.4, 3.0)  # 4 screen pixels for one of the restored image
+    rows, columns = range(40 // step, 80 // step), range(30 // step, 70 // step)
+    plane = page.arrays[key][0, 0, 0]
+    close(page.shown(key, rows, columns), page.wanted(key, plane[rows.start : rows.stop, columns.start : columns.stop], 0))
+
+
+def test_channel_z_and_t_change_in_all_panels(page: Page) -> None:
+    page.look(FINE_UM / 4, 2.4, 3.0)
+    for name, value in (("channel", 1), ("z", 2), ("t", 1)):
+        attribute, event = ("selectedIndex", "change") if name == "channel" else ("value", "input")
+        page.browser.run(f"document.getElementById('{name}').{attribute} = {value}")
+        page.browser.run(f"document.getElementById('{name}').dispatchEvent(new Event('{event}'))")
+    page.settle()
+    for key, array in page.arrays.items():
+        step = int(UM[key] / FINE_UM)
+        rows, columns = range(40 // step, 70 // step), range(40 // step, 70 // step)
+        plane = array[1, 1, 2, rows.start : rows.stop, columns.start : columns.stop]
+        close(page.shown(key, rows, columns), page.wanted(key, plane, 1))
+    assert page.browser.run("document.getElementById('z-text').textContent") == "3 of 3 (0.6 µm)"
+    assert page.browser.run("document.getElementById('t-text').textContent") == "2 of 2 (2.5 s)"
+
+
+def test_dragging_and_the_wheel_move_all_panels_together(page: Page) -> None:
+    page.look(FINE_UM / 4, 3.0, 3.0)
+    box = "viewer.panels[2].canvas.getBoundingClientRect()"
+    centre_x, centre_y = page.browser.run(f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({box})")
+    x, y = round(centre_x), round(centre_y)  # a mouse points at whole pixels
+    page.browser.call("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, button="left", clickCount=1)
+    page.browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + 40, y=y - 24, button="left", buttons=1)
+    page.browser.call("Input.dispatchMouseEvent", type="mouseReleased", x=x + 40, y=y - 24, button="left", clickCount=1)
+    page.settle()
+    moved = page.view
+    assert (moved["x"], moved["y"]) == pytest.approx((3.0 - 40 * FINE_UM / 4, 3.0 + 24 * FINE_UM / 4))
+    page.browser.call("Input.dispatchMouseEvent", type="mouseWheel", x=x + 20, y=y, deltaX=0, deltaY=-200)
+    page.browser.wait(f"viewer.view.umPerPixel < {FINE_UM / 5}")
+    page.settle()
+    zoomed = page.view
+    beside = x + 20 - centre_x
+    under = moved["x"] + beside * moved["umPerPixel"]
+    assert zoomed["x"] + beside * zoomed["umPerPixel"] == pytest.approx(under), "the point under the cursor stays"
+    for key in ("restored", "truth", "std"):
+        rows = range(int(zoomed["y"] / FINE_UM) - 5, int(zoomed["y"] / FINE_UM) + 5)
+        columns = range(int(zoomed["x"] / FINE_UM) - 5, int(zoomed["x"] / FINE_UM) + 5)
+        plane = page.arrays[key][0, 0, 0, rows.start : rows.stop, columns.start : columns.stop]
+        close(page.shown(key, rows, columns), page.wanted(key, plane, 0))
+
+
+@pytest.mark.parametrize("zoom", [1.0, 0.77, 0.31])
+def test_the_scale_bar_is_as_long_as_its_label_says(page: Page, zoom: float) -> None:
+    page.browser.run(f"viewer.zoom({zoom})")
+    page.settle()
+    label, width = page.bar()
+    for key in ("input", "restored"):
+        drawn = page.canvas(key)[..., 3] > 0  # the whole field, whose size is known: it is the measure
+        assert 20 < width < drawn.shape[1] / 2
+        for axis in (0, 1):
+            assert width / drawn.any(1 - axis).sum() * FIELD_UM[axis] == pytest.approx(label, rel=0.02)
+
+
+@pytest.mark.parametrize("um_per_pixel", [2e-4, 0.0137, 0.5, 40.0, 7000.0])
+def test_the_scale_bar_is_right_at_any_zoom(page: Page, um_per_pixel: float) -> None:
+    page.look(um_per_pixel, 5.0, 3.75)
+    label, width = page.bar()
+    assert width * um_per_pixel == pytest.approx(label, rel=1e-3)
+    assert 20 < width < 400
+
+
+def test_far_out_the_pyramid_is_read_at_its_own_places(page: Page) -> None:
+    store = paths.restored_store(page.config, NAME)
+    level = open_image(store, level=1)
+    um, origin = level.attrs["pixel_size_um"][1], float(level.coords["x"][0])
+    page.look(um / 1.0, 5.0, 3.75)
+    assert page.browser.run("viewer.panels[1].level") == 1
+    rows, columns = range(20, 50), range(20, 70)
+    plane = level[0, 0, 0, rows.start : rows.stop, columns.start : columns.stop].to_numpy()
+    close(page.shown("restored", rows, columns, um, origin), page.wanted("restored", plane, 0))
+
+
+def test_pixels_without_a_value_look_like_nothing_else(page: Page) -> None:
+    page.look(FINE_UM / 4, 0.6, 0.6)
+    shown = page.shown("std", range(0, 12), range(0, 12))
+    assert (shown[:8, :8] == MISSING).all()
+    assert (shown[8:, 8:] != MISSING).any(-1).all()
+
+
+def test_the_value_under_the_cursor_is_the_images(page: Page) -> None:
+    page.look(FINE_UM / 4, 3.0, 3.0)
+    row, column = 61, 58
+    y, x = ((number + 0.5) * FINE_UM - PIXEL_UM / 2 for number in (row, column))
+    page.browser.run(f"viewer.point({{x: {x}, y: {y}}})")
+    page.settle()
+    values = page.browser.run("viewer.panels.map((panel) => Number(panel.element.querySelector('.value').textContent))")
+    wanted = [page.arrays[key][0, 0, 0, row // (2 if key == "input" else 1), column // (2 if key == "input" else 1)] for key in UM]
+    assert values == pytest.approx([float(value) for value in wanted], rel=1e-4)
+    page.browser.run("viewer.point(null)")
+
+
+def test_the_display_window_can_be_set_and_reset(page: Page) -> None:
+    page.look(FINE_UM / 4, 3.0, 3.0)
+    rows = columns = range(50, 60)
+    plane = page.arrays["restored"][0, 0, 0, 50:60, 50:60]
+    script = (
+        "(([name, value]) => {{ const box = viewer.panels[1].find(name); box.value = value; box.dispatchEvent(new Event('change')); }})"
+    )
+    for name, value in ((".low-number", 500), (".high-number", 2500)):
+        page.browser.run(script.format() + f"(['{name}', {value}])")
+    page.settle()
+    shade = np.rint(np.clip((plane - 500.0) / 2000, 0, 1) * 255).astype(int)
+    np.testing.assert_allclose(page.shown("restored", rows, columns)[..., 0].astype(int), shade, atol=1)
+    page.browser.run("viewer.panels[1].find('.reset').click()")
+    page.settle()
+    close(page.shown("restored", rows, columns), page.wanted("restored", plane, 0))
+
+
+def test_names_from_files_stay_text(page: Page) -> None:
+    assert page.browser.run("[...document.getElementById('channel').options].map((option) => option.textContent)") == list(CHANNELS)
+    assert page.browser.run("document.querySelectorAll('img').length") == 0
+    assert page.browser.run("document.title") == f"{NAME} · cvdm view"
+
+
+def test_a_hidden_panel_leaves_its_room_to_the_others(page: Page) -> None:
+    before = page.browser.run("viewer.panels[0].canvas.clientWidth")
+    toggle = "document.querySelectorAll('#shown input')[3].click()"
+    page.browser.run(toggle)
+    page.settle()
+    assert page.browser.run("viewer.panels.map(({picture}) => picture.key)") == ["input", "restored", "std"]
+    assert page.browser.run("viewer.panels[0].canvas.clientWidth") > before
+    page.browser.run(toggle)
+    page.settle()
+
+
+def test_it_follows_a_workflow_that_goes_on(browser: Browser, tmp_path: Path) -> None:
+    config, arrays = make_acquisition(tmp_path, restored=False, truth=False)
+    page = Page(browser, config, arrays)
+    store = paths.restored_store(config, NAME)
+    with serving(config) as server:
+        browser.go(server.url)
+        browser.wait("window.viewer && viewer.settled")
+        assert "Not restored" in browser.run("document.getElementById('notes').textContent")
+        assert browser.run("viewer.panels.length") == 1
+        for seed in (5, 6):  # restored at last, then restored again
+            arrays["restored"] = pixels((2, 2, 3, 150, 200), "float32", seed)
+            shutil.rmtree(store, ignore_errors=True)
+            write_picture(config, store, arrays["restored"], fine=True)
+            browser.run("viewer.load()")
+            page.settle()
+            page.look(FINE_UM / 4, 2.4, 3.0)
+            plane = arrays["restored"][0, 0, 0, 50:70, 40:60]
+            close(page.shown("restored", range(50, 70), range(40, 60)), page.wanted("restored", plane, 0))
+        assert browser.run("document.getElementById('notes').textContent") == ""
+        (store / "0/c/0/0/0/0/0").unlink()
+        browser.go(server.url)
+        browser.wait("window.viewer && viewer.panels.length === 2")
+        page.look(FINE_UM / 4, 2.4, 3.0)
+        browser.wait("viewer.panels[1].find('.problem').textContent.includes('0/c/0/0/0/0/0 is missing')")
+        shutil.rmtree(store)
+        browser.run("viewer.load()")
+        browser.wait("viewer.panels.length === 1")
+        offline = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        browser.call("Network.enable")
+        browser.call("Network.emulateNetworkConditions", offline=True, **offline)
+        browser.run("viewer.load()")
+        assert "does not answer" in browser.run("document.getElementById('notes').textContent")
+        browser.call("Network.emulateNetworkConditions", offline=False, **offline)
+        browser.run("viewer.load()")
+        assert "Not restored" in browser.run("document.getElementById('notes').textContent")
+        browser.go("about:blank")
+    browser.messages.clear()  # the refused requests were meant
