@@ -1,6 +1,7 @@
 """From the TIFFs of a registered acquisition to OME-Zarr, shard by shard, so that memory does not grow with the image.
 
-The TIFFs must still be what was registered. Both stores are written beside their final places, checked, and renamed; whoever is
+The TIFFs must still be what was registered. A target is compared with its input (`certify`) and moved back where it lies a little off;
+without need not one of its bits changes. Both stores are written beside their final places, checked, and renamed; whoever is
 killed on the way starts again and ends with the same bytes.
 """
 
@@ -18,11 +19,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from cvdm_core import paths
+from cvdm_core.acquisitions.certify import Certified, MovedPlanes, certify
 from cvdm_core.acquisitions.measure import open_chosen, stored_dtype
 from cvdm_core.config import Config, StoreSettings
 from cvdm_core.errors import UserError
 from cvdm_core.files import PARTIAL
 from cvdm_core.images.acquired import Planes
+from cvdm_core.images.certificate import ATTRIBUTE
 from cvdm_core.images.omezarr import create_image, write_region
 from cvdm_core.images.omezarr_metadata import ImageInfo, display_windows, target_origin_um, write_metadata, write_ome_xml
 from cvdm_core.images.publishing import publish
@@ -74,6 +77,15 @@ def ingest(config: Config, acquisition: str) -> None:
         open_files.callback(_remove_unfinished, config, acquisition)
         with _progress() as progress:
             written = [_write(image, config.store, progress) for image in images]
+            certified = certify(images[0].partial, images[1].partial, row) if row.target else None
+            if certified is not None:
+                print(f"note: {certified.certificate.sentence}", file=sys.stderr)
+                images[1] = _with_certificate(images[1], certified, images[0].planes.header.shape)
+                if certified.moved:
+                    shutil.rmtree(images[1].partial)
+                    written[1] = _write(images[1], config.store, progress)
+        for image in images:
+            write_metadata(image.partial, "", replace(image.info, windows=display_windows(image.partial)))
         receipt.read = {str(file): sha256_file(file) for image in images for file in image.stamps}
         for image in images:
             _check_untouched(image)
@@ -177,8 +189,14 @@ def _write(image: _Image, store: StoreSettings, progress: Progress) -> dict[str,
         progress.advance(bar)
     if header.ome_xml is not None:
         write_ome_xml(image.partial, header.ome_xml)
-    write_metadata(image.partial, "", replace(image.info, windows=display_windows(image.partial)))
     return written
+
+
+def _with_certificate(image: _Image, certified: Certified, input_shape: tuple[int, ...]) -> _Image:
+    """Return the target as it is to be stored: moved back where that is due, with the certificate among its attributes."""
+    attributes = {**image.info.attributes, ATTRIBUTE: certified.certificate.to_json()}
+    planes = MovedPlanes(image.planes, certified.moves, image.planes.header.shape[3] // input_shape[3]) if certified.moved else image.planes
+    return replace(image, planes=planes, info=replace(image.info, attributes=attributes))
 
 
 def _progress() -> Progress:
@@ -205,4 +223,5 @@ def _fill(receipt: Receipt, config: Config, row: Acquisition, images: list[_Imag
             }
             for image in images
         },
+        **({ATTRIBUTE: images[1].info.attributes[ATTRIBUTE]} if row.target else {}),
     }

@@ -19,6 +19,7 @@ import yaml
 from cvdm_core import paths
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
+from cvdm_core.images.certificate import read_certificate, valid_part
 from cvdm_core.quality.baseline import deconvolve
 from cvdm_core.quality.comparison import UNCERTAIN, CalibrationCurve, Comparison, uncertainty_rows
 from cvdm_core.quality.fidelity import BLUR_CROP, blur_reach, fit_blur, reblur, rse, rsp
@@ -125,6 +126,12 @@ def _open(config: Config, row: Acquisition) -> Stores:
     if truth is not None and truth.array.shape != restored.array.shape:
         why = f"the truth has the shape {truth.array.shape} and the restored image {restored.array.shape}"
         return Stores(raw, restored, beside, None, why)
+    certificate = read_certificate(truth.array) if truth else None
+    if certificate is not None and not certificate.usable:
+        return Stores(raw, restored, beside, None, certificate.sentence)
+    rows = raw.shape[0]
+    for stored in (raw, restored, *beside.values(), *([truth] if truth else [])):
+        stored.array = valid_part(stored.array, certificate, rows)
     return Stores(raw, restored, beside, truth, "" if truth else NO_TRUTH)
 
 

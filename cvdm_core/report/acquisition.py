@@ -22,6 +22,7 @@ from cvdm_core.files import write_file
 from cvdm_core.quality.uncertainty import expected_coverage
 from cvdm_core.records.receipts import read_json, sha256_file, stage
 from cvdm_core.report import figures, tables
+from cvdm_core.report.certificate import certificate_table
 from cvdm_core.report.gallery import channel_pictures
 from cvdm_core.report.page import render
 from cvdm_core.report.planes import find_sources
@@ -79,6 +80,7 @@ def _content(config: Config, row: Acquisition) -> dict[str, Any]:
         "uncertain": uncertain,
         "expected_coverage": expected,
         "has_truth": sources.truth is not None,
+        "certificate": certificate_table(paths.target_store(config, name)) if row.target else None,
         "facts": facts(config, row, sources, stitched, evaluated),
         "methods": methods(config, row, sources, stitched),
         "index": quote(os.path.relpath(paths.index_page(config), paths.restored_folder(config, name)).replace(os.sep, "/")),

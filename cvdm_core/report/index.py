@@ -66,6 +66,15 @@ class Card:
     failures: tuple[Failure, ...]
     gain: float
     problem: str
+    pair: Pair | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The training-pair certificate of an acquisition in short: its verdict and its sentence."""
+
+    verdict: str
+    sentence: str
 
 
 def write_index(config: Config) -> Path:
@@ -139,7 +148,18 @@ def _card(config: Config, row: Acquisition, failures: Sequence[Failure]) -> Card
         except Exception as error:
             problems.append(f"The metrics could not be read ({_short(error)}).")
     link = quote(os.path.relpath(page, paths.index_page(config).parent).replace(os.sep, "/")) if done else ""
-    return Card(row, state, detail, link, thumbnail, figures, tuple(failures), gain, " ".join(problems))
+    return Card(row, state, detail, link, thumbnail, figures, tuple(failures), gain, " ".join(problems), _pair(config, row))
+
+
+def _pair(config: Config, row: Acquisition) -> Pair | None:
+    """Return what the receipt of ingest certifies; None without a target, before ingest, or where the receipt is damaged (verify tells)."""
+    if not row.target:
+        return None
+    try:
+        found = read_json(paths.ingest_receipt(config, row.acquisition))["details"]["pair"]
+        return Pair(str(found["verdict"]), str(found["sentence"]))
+    except (UserError, OSError, KeyError, TypeError):
+        return None
 
 
 def _short(error: Exception) -> str:

@@ -15,6 +15,7 @@ import xarray as xr
 
 from cvdm_core import paths
 from cvdm_core.config import Config
+from cvdm_core.images.certificate import read_certificate
 from cvdm_core.images.intensity import input_window, upsample
 from cvdm_core.images.reading import open_image
 from cvdm_core.report.pictures import Affine, Plane, resize, shrink
@@ -53,8 +54,8 @@ class Sources:
 def find_sources(config: Config, row: Acquisition) -> Sources:
     """Look which images of an acquisition exist; the truth and everything beside the mean may be absent.
 
-    A truth of another size than the restored image is no truth (the metrics say so). Where nothing is said about the spread (a
-    regression, a single sample), a sample is the same as the mean and is not shown.
+    A truth of another size than the restored image is none, nor is one that lies too far off (the metrics say so). Where nothing is said
+    about the spread (a regression, a single sample), a sample is the same as the mean and is not shown.
 
     Raises
     ------
@@ -63,6 +64,8 @@ def find_sources(config: Config, row: Acquisition) -> Sources:
     """
     restored, target = paths.restored_store(config, row.acquisition), paths.target_store(config, row.acquisition)
     usable = bool(row.target) and target.is_dir() and open_image(target).shape == open_image(restored).shape
+    certificate = read_certificate(open_image(target)) if usable else None
+    usable = usable and (certificate is None or certificate.usable)
     found = {name for name in ("std", "lower", "upper", "sample_0") if (restored / name).is_dir()}
     return Sources(
         raw=paths.raw_store(config, row.acquisition),

@@ -19,6 +19,7 @@ from cvdm_core import paths
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.images import open_image
+from cvdm_core.images.certificate import read_certificate, valid_part
 from cvdm_core.images.intensity import UPSAMPLE_REACH
 from cvdm_core.records.receipts import read_json, sha256_file
 from cvdm_core.sheet import Acquisition
@@ -113,7 +114,7 @@ def open_pairs(config: Config, rows: Iterable[Acquisition], split: str) -> list[
     Raises
     ------
     UserError
-        If an acquisition is not ingested, or its shapes do not fit together.
+        If an acquisition is not ingested, its target lies too far off, or its shapes do not fit together.
     """
     pairs = [_open_pair(config, row) for row in rows if row.split == split and row.target]
     left = MEMORY_BUDGET
@@ -129,6 +130,10 @@ def _open_pair(config: Config, row: Acquisition) -> Pair:
     if not receipt.is_file():
         raise UserError(f"{row.acquisition}: it is not ingested yet ({receipt} is missing); run `cvdm ingest` on it first.")
     opened = [open_image(store(config, row.acquisition)) for store in (paths.raw_store, paths.target_store)]
+    certificate = read_certificate(opened[1])
+    if certificate is not None and not certificate.usable:
+        raise UserError(certificate.sentence)
+    opened = [valid_part(image, certificate, opened[0].shape[3]) for image in opened]
     channels = [str(name) for name in opened[0].coords["c"].values]
     pixel_size = (row.pixel_size_um or 1.0) / config.model.scale
     return Pair(row, opened[0], opened[1], channels, config.model.scale, pixel_size)
@@ -184,6 +189,7 @@ def provenance(config: Config, pairs: Sequence[Pair]) -> tuple[dict[str, str], l
             "shape": list(pair.shape),
             "channels": list(pair.channels),
             "files": read_json(receipt)["read"],
+            "alignment": read_json(receipt).get("details", {}).get("pair", {}).get("sentence", "not measured"),
         }
         for pair, receipt in zip(pairs, ingested, strict=True)
     ]

@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from skimage.metrics import structural_similarity
 from cvdm_core import paths
 from cvdm_core.config import parse
 from cvdm_core.errors import UserError
+from cvdm_core.images.certificate import Certificate
 from cvdm_core.images.intensity import upsample
 from cvdm_core.images.omezarr import create_image, write_region
 from cvdm_core.images.omezarr_metadata import ImageInfo, write_metadata
@@ -194,6 +196,36 @@ def test_a_truth_on_another_grid_is_no_truth(tmp_path):
     bench.store("target", np.ascontiguousarray(bench.truth[..., :-2]), PIXEL_UM)
     bench.evaluate()
     assert "the truth has the shape (2, 2, 1, 80, 94)" in bench.line("ssim")["reason"]
+
+
+def certificate(verdict, valid):
+    return {"pair": Certificate(verdict, "cells: the target is far off.", valid, 1.0, 130.0, ()).to_json()}
+
+
+def test_only_what_a_moved_target_really_shows_is_measured(tmp_path):
+    def psnr(name, spoilt, **options):
+        bench = Bench(tmp_path / name, edge=48, evaluation={"richardson_lucy_iterations": 0})
+        bench.restore()
+        truth = bench.truth.copy()
+        truth[..., spoilt:, :] = 5000
+        shutil.rmtree(paths.target_store(bench.config, "cells"))
+        write_store(paths.target_store(bench.config, "cells"), truth, PIXEL_UM, bench.config.store, **options)
+        return bench.evaluate().value("psnr_si")
+
+    intact = psnr("intact", 96)
+    assert psnr("spoilt", 88) < intact - 3
+    assert psnr("certified", 88, attributes=certificate("corrected", ((0, 44), (0, 56)))) == pytest.approx(intact, abs=0.5)
+
+
+def test_a_truth_that_lies_far_off_is_no_truth(tmp_path):
+    bench = Bench(tmp_path, edge=48, evaluation={"richardson_lucy_iterations": 0})
+    bench.restore()
+    shutil.rmtree(paths.target_store(bench.config, "cells"))
+    bench.store("target", bench.truth, PIXEL_UM, attributes=certificate("refused", ((0, 48), (0, 56))))
+    line = bench.evaluate().line("psnr_si")
+    assert math.isnan(line["value"])
+    assert line["reason"] == "cells: the target is far off."
+    assert math.isfinite(bench.value("rsp"))
 
 
 def test_a_constant_truth_and_a_restored_image_with_holes_give_reasons(tmp_path):
