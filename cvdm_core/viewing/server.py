@@ -10,6 +10,7 @@ import socketserver
 import sys
 import webbrowser
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
@@ -141,20 +142,25 @@ def view(
     config: Config, acquisition: str, say: Callable[[str], None], port: int = 0, browser: bool = True, origins: Iterable[str] = ()
 ) -> None:
     """Serve an acquisition until Ctrl-C; see `open_server`. `say` prints a line."""
-    with open_server(config, acquisition, port, origins) as server:
-        for note in server.site.scene.notes():
-            say(note)
-        say(f"{acquisition}: {server.url}")
-        say("Open this address in a browser on this machine. From another one, first run there:")
-        say(f"  ssh -N -L {server.server_port}:{ADDRESS}:{server.server_port} {socket.gethostname()}")
-        say(f"Other viewers can open {', '.join(f'{server.url}stores/{name}' for name in server.site.scene.stores())}.")
-        say("Ctrl-C ends it.")
+    with open_server(config, acquisition, port, origins) as server, suppress(KeyboardInterrupt):
+        for line in _greeting(server):
+            say(line)
         if browser and _has_screen():
             webbrowser.open(server.url)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            say("")
+        server.serve_forever()
+    say("")
+
+
+def _greeting(server: ViewServer) -> list[str]:
+    scene = server.site.scene
+    return [
+        *scene.notes(),
+        f"{scene.row.acquisition}: {server.url}",
+        "Open this address in a browser on this machine. From another one, first run there:",
+        f"  ssh -N -L {server.server_port}:{ADDRESS}:{server.server_port} {socket.gethostname()}",
+        f"Other viewers can open {', '.join(f'{server.url}stores/{name}' for name in scene.stores())}.",
+        "Ctrl-C ends it.",
+    ]
 
 
 def _has_screen() -> bool:
