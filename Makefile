@@ -16,7 +16,9 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet install --no-compile
 # uv unpacks the lock with a tenth of pip's CPU time, but knows nothing of pip's configuration (mirrors): pip stands in where it fails.
 UV := uv==0.13.9
 
-.PHONY: help env demo test test-readers format schemas lock clean
+VIEWERS := build/viewers
+
+.PHONY: help env demo test test-readers viewers format schemas lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +63,11 @@ test-readers:  ## open stores and exports in ngff-zarr, bioio and napari's reade
 	@build/readers/bin/uv pip install --quiet --python build/readers/bin/python --no-deps --requirement requirements.lock --requirement envs/readers.txt
 	@build/readers/bin/pip install --quiet --no-deps --no-build-isolation --editable .
 	OMP_NUM_THREADS=1 build/readers/bin/pytest tests/unit/test_readers.py
+
+viewers:  ## fetch neuroglancer and ome-zarr.js, in which tests/unit/test_other_viewers.py opens our stores (needs npm and chromium)
+	npm install --silent --no-save --prefix $(VIEWERS) ome-zarr.js@0.0.19
+	$(PYTHON) -m venv $(VIEWERS)/venv
+	$(VIEWERS)/venv/bin/pip install --quiet neuroglancer==2.41.2
 
 format: $(STAMP)  ## format Python and Snakemake files
 	$(BIN)/ruff check --fix .

@@ -133,6 +133,8 @@ def disturb(name: str, config: Config, store: Path, work: Callable[[], None], ki
     print(
         f"{name}: {duration:.1f} s undisturbed; killed {done} times ({begun} with a partial store or file on disk; {ended} runs had ended "
         f"before); then {len(found)} files, {len(problems)} problems",
+        *problems,
+        sep="\n",
         flush=True,
     )
     return problems
@@ -168,8 +170,6 @@ def main() -> int:
         bad = differing_pixels(zarr.open_array(raw / "0", mode="r"), lambda piece: counts(piece.y.start, piece.shape[0], edge)[:, piece.x])
         bad += differing_pixels(zarr.open_array(final / "0", mode="r"), lambda piece: restored(None, piece)["mean"])
     print(f"{bad} pixels differ", flush=True)
-    for problem in problems:
-        print(problem)
     return bool(problems or bad)
 
 

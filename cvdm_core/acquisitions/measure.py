@@ -151,7 +151,8 @@ def _same(written: float | tuple[float, ...] | None, found: float | tuple[float,
 
 
 def _assumed(row: Acquisition, header: TiffHeader) -> str:
-    return f"pages are {'z planes' if row.stated_z_step_um else 'time points'}" if header.undeclared else ""
+    pages = f"pages are {'z planes' if row.stated_z_step_um else 'time points'}" if header.undeclared else ""
+    return "; ".join(filter(None, (pages, header.metadata.shortfall)))
 
 
 def _check_pair(row: Acquisition, header: TiffHeader, pixel_size_um: float, scale: int) -> None:
@@ -188,6 +189,8 @@ def _remarks(row: Acquisition, header: TiffHeader) -> list[str]:
     if row.stated_pixel_size_um and header.pixel_size_um and abs(header.pixel_size_um[1] / row.stated_pixel_size_um - 1) > SAME_LENGTH:
         stated, found = row.stated_pixel_size_um, header.pixel_size_um[1]
         remarks.append(f"{row.input}: the stated pixel size of {stated:.4g} um is used, although the file says {found:.4g} um.")
+    if header.metadata.shortfall:
+        remarks.append(f"{row.input}: {header.metadata.shortfall}; if a file of its set is missing, copy it too.")
     for what, written, said in (("na", row.na, header.na), ("emission_nm", row.emission_nm, header.emission_nm)):
         if written and said and not _same(written, said):
             remarks.append(f"{row.input}: the stated {what} of {written} is used, although the file says {said}.")

@@ -57,6 +57,14 @@ def true_ome(path: Path, text: str, pages: int) -> tuple[str, str]:
     return text, ElementTree.tostring(root, encoding="unicode")
 
 
+def companion_of(source: tifffile.TiffFile) -> list[str]:
+    """Return the name of the file in which the metadata of an OME-TIFF lies, if not in itself."""
+    if not source.is_ome:
+        return []
+    root = _parse(Path(source.filename), str(source.pages.first.description))
+    return [element.get("MetadataFile", "") for element in _find(root, "BinaryOnly")][:1]
+
+
 def _parse(path: Path, text: str) -> Any:
     try:
         return ElementTree.fromstring(text)

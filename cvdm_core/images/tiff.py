@@ -19,6 +19,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from cvdm_core.errors import COPY_AGAIN, UserError
+from cvdm_core.images.ome_set import companion_of
 from cvdm_core.images.tiff_images import images_of
 from cvdm_core.images.tiff_layout import Layout, files_of, layout_of
 from cvdm_core.images.tiff_metadata import Metadata, metadata_of
@@ -134,7 +135,7 @@ class TiffPlanes:
     Attributes
     ----------
     header : what the file says about the image.
-    files : every file that holds a plane of it.
+    files : every file that holds a plane of it, or says where its planes lie.
     """
 
     def __init__(self, path: Path, source: tifffile.TiffFile, ome_xml: str | None, pages: Literal["t", "z"], series: int) -> None:
@@ -149,7 +150,9 @@ class TiffPlanes:
         self._key: Any = image.series.keyframe
         self._cache: OrderedDict[tuple[int, int], NDArray[Any] | None] = OrderedDict()
         self._cached_bytes = 0
-        self.files = tuple(sorted({path, *(path.with_name(file.name) for file in files_of(self._layout, self._key))}))
+        names = {file.name for file in files_of(self._layout, self._key)}
+        names |= {"NDTiff.index"} if image.series.kind == "ndtiff" else set(companion_of(source) if image.series.kind == "ome" else ())
+        self.files = tuple(sorted({path, *(path.with_name(name) for name in names)}))
         self.header = TiffHeader(
             shape=self._layout.shape,
             axes=self._layout.axes,

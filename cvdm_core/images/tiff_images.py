@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from cvdm_core.errors import COPY_AGAIN, UserError
+from cvdm_core.errors import UserError
+from cvdm_core.images.micromanager import summary_of
 
 _POSITIONS = "RMJK"  # tifffile's letters for region or position, mosaic, column and row; in LSM files also P
 _WORDS = {"R": "position", "P": "position", "M": "mosaic", "J": "column", "K": "row"}
-_MOST_PLANES = 20_000_000  # tifffile makes a list as long as the index of a set declares
 
 
 class PartOfSet(UserError):
@@ -59,7 +59,7 @@ def images_of(path: Path, source: tifffile.TiffFile) -> list[FileImage]:
     UserError
         If there is none, or the index of a set cannot be true.
     """
-    summary = _checked_summary(path, source)
+    summary = summary_of(path, source)
     images: list[FileImage] = []
     elsewhere: set[Path] = set()
     for series in source.series:
@@ -82,48 +82,6 @@ def images_of(path: Path, source: tifffile.TiffFile) -> list[FileImage]:
     if not images:
         raise UserError(f"{path}: it holds no image but thumbnails; give the file that the microscope wrote.")
     return images
-
-
-def _checked_summary(path: Path, source: tifffile.TiffFile) -> dict[str, Any]:
-    """Return the summary of a Micro-Manager file (else nothing), after a check of what tifffile would make lists from."""
-    metadata: dict[str, Any] = source.micromanager_metadata or {}
-    summary = metadata.get("Summary")
-    summary = summary if isinstance(summary, dict) else {}
-    if source.is_ndtiff:
-        _check_ndtiff(path)
-    elif source.is_mmstack:
-        index = metadata["IndexMap"]
-        if not len(index):
-            raise UserError(f"{path}: the index of its planes is empty, Micro-Manager has not finished this file; {COPY_AGAIN}.")
-        names = ("Channels", "Slices", "Frames", "Positions")
-        spans = [max(int(last) + 1, int(summary.get(name, 1))) for last, name in zip(index[:, :4].max(axis=0), names, strict=True)]
-        if not 0 < math.prod(spans) <= _MOST_PLANES:
-            raise UserError(f"{path}: its index declares {spans} channels, slices, frames and positions; {COPY_AGAIN}.")
-    return summary
-
-
-def _check_ndtiff(path: Path) -> None:
-    index = path.parent / "NDTiff.index"
-    places: dict[str, set[Any]] = {}
-    files: set[str] = set()
-    for axes, name, *_ in tifffile.read_ndtiff_index(index):
-        if name != Path(name).name:
-            raise UserError(f"{index}: it names the file {name!r} outside of its folder; copy the whole folder again.")
-        files.add(name)
-        for axis, place in axes.items():
-            places.setdefault(axis, set()).add(place)
-    if path.name not in files:
-        raise UserError(f"{path}: the NDTiff.index beside it does not name it; copy the whole folder again from the microscope.")
-    if missing := sorted(name for name in files if not (path.parent / name).is_file()):
-        raise UserError(
-            f"{path}: {len(missing)} of the {len(files)} files of its set are missing ({', '.join(missing[:3])}); copy them too."
-        )
-    numbers = [{place for place in values if isinstance(place, int)} for values in places.values()]
-    planes = math.prod(
-        max(whole) - min(whole) + 1 if whole else len(values) for whole, values in zip(numbers, places.values(), strict=True)
-    )
-    if planes > _MOST_PLANES:
-        raise UserError(f"{index}: it declares {planes:,} planes; the file is damaged, copy the whole folder again.")
 
 
 def _first_page(series: Any, outer: list[int], fixed: dict[int, int]) -> Any:

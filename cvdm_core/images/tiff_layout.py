@@ -7,12 +7,11 @@ samples), or, where the pixels lie in one piece, just the byte at which they beg
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import tifffile
 
 from cvdm_core.errors import COPY_AGAIN, UserError
@@ -31,7 +30,10 @@ _LARGEST_RATIO_OF_OTHERS = 100_000
 
 @dataclass(frozen=True)
 class Layout:
-    """How the planes of one image are stored; `place` is its index along the axes of the role "position"."""
+    """How the planes of one image are stored.
+
+    `place` is its index along the axes of the role "position"; `used` holds the page of every plane, in the order (t, c, z).
+    """
 
     shape: tuple[int, int, int, int, int]
     axes: str
@@ -41,21 +43,26 @@ class Layout:
     outer: tuple[tuple[Role, int], ...]
     inner: tuple[tuple[Role, int], ...]
     place: tuple[int, ...]
+    used: tuple[int, ...] = ()
 
     def locate(self, t: int, c: int, z: int) -> tuple[int, int]:
         """Return the number of the plane in the order of the file, and the number of the interleaved sample in it."""
-        digits: dict[Role, list[int]] = {"position": list(self.place)}
-        indices: tuple[tuple[Role, int], ...] = (("t", t), ("c", c), ("z", z))
-        for role, index in indices:
-            sizes = [size for axis, size in (*self.outer, *self.inner) if axis == role]
-            digits[role] = [int(digit) for digit in np.unravel_index(index, sizes)] if sizes else []
-        plane = 0
-        for role, size in self.outer:
-            plane = plane * size + digits[role].pop(0)
-        sample = 0
-        for role, size in self.inner:
-            sample = sample * size + digits[role].pop(0)
-        return plane, sample
+        left: dict[Role, int] = {"t": t, "c": c, "z": z}
+        place = list(self.place)
+
+        def number(axes: tuple[tuple[Role, int], ...]) -> int:
+            total, stride = 0, 1
+            for role, size in reversed(axes):  # the last axis of a role holds its lowest digit
+                if role == "position":
+                    digit = place.pop()
+                else:
+                    left[role], digit = divmod(left[role], size)
+                total += digit * stride
+                stride *= size
+            return total
+
+        sample = number(self.inner)
+        return number(self.outer), sample
 
 
 def layout_of(path: Path, source: tifffile.TiffFile, image: FileImage, pages_are: Literal["t", "z"]) -> Layout:
@@ -106,22 +113,19 @@ def layout_of(path: Path, source: tifffile.TiffFile, image: FileImage, pages_are
         inner=inner,
         place=tuple(image.fixed.values()),
     )
+    layers = key.shaped[0] * key.shaped[1]
+    pieces = product(*map(range, layout.shape[:3])) if layout.contiguous_at is None else ()
+    layout = replace(layout, used=tuple(layout.locate(*place)[0] // layers for place in pieces))
     _check_dialect(path, source, series, layout)
-    _check_planes(path, layout, key)
+    _check_planes(f"{path} ({image.name})" if image.fixed else f"{path}", layout, key)
     _check_bytes(path, layout, key)
     return layout
 
 
 def files_of(layout: Layout, key: Any) -> set[Path]:
     """Return the files that hold planes of the image; all of a set lie in one folder."""
-    return {Path(layout.pages[number].parent.filehandle.path) for number in _pages_used(layout, key)}
-
-
-def _pages_used(layout: Layout, key: Any) -> list[int]:
-    if layout.contiguous_at is not None:
-        return [0]
-    layers = key.shaped[0] * key.shaped[1]
-    return sorted({layout.locate(*place)[0] // layers for place in product(*map(range, layout.shape[:3]))})
+    pages = [layout.pages[number] for number in set(layout.used)] or [key]
+    return {Path(path) for path in {page.parent.filehandle.path for page in pages}}
 
 
 def _check_dialect(path: Path, source: tifffile.TiffFile, series: Any, layout: Layout) -> None:
@@ -135,7 +139,7 @@ def _check_dialect(path: Path, source: tifffile.TiffFile, series: Any, layout: L
         raise UserError(f"{path}: its OME-XML does not describe its {planes:,} planes; export it again from the microscope's software.")
 
 
-def _check_planes(path: Path, layout: Layout, key: Any) -> None:
+def _check_planes(path: str, layout: Layout, key: Any) -> None:
     """Check that every plane is there and like the others."""
     if layout.contiguous_at is not None:
         return
@@ -145,12 +149,12 @@ def _check_planes(path: Path, layout: Layout, key: Any) -> None:
         raise UserError(
             f"{path}: the file is cut off: it declares {planes:,} planes and holds {len(layout.pages) * layers:,}; {COPY_AGAIN}."
         )
-    places = list(product(*map(range, layout.shape[:3])))
-    missing = [place for place in places if not is_stored(layout.pages[layout.locate(*place)[0] // layers])]
+    places = product(*map(range, layout.shape[:3]))
+    missing = [place for place, number in zip(places, layout.used, strict=True) if not is_stored(layout.pages[number])]
     if missing:
         named = "; ".join(f"t {t}, c {c}, z {z}" for t, c, z in missing[:_NAMED]) + ("; ..." if len(missing) > _NAMED else "")
         raise UserError(
-            f"{path}: {len(missing):,} of its {len(places):,} planes are missing (counted from 0: {named}); "
+            f"{path}: {len(missing):,} of its {len(layout.used):,} planes are missing (counted from 0: {named}); "
             "copy the whole set again, or export it complete."
         )
 
@@ -169,7 +173,7 @@ def _check_bytes(path: Path, layout: Layout, key: Any) -> None:
             raise UserError(f"{path}: the file is cut off: its pixels end at byte {end:,} and the file at {size:,}; {COPY_AGAIN}.")
         return
     sizes: dict[str, int] = {}
-    for number in _pages_used(layout, key):
+    for number in sorted(set(layout.used)):
         page = layout.pages[number]
         file = str(page.parent.filehandle.path)
         if file not in sizes:

@@ -39,6 +39,7 @@ class Metadata:
     ----------
     emission_nm, exposure_ms : one value a channel, or empty where not all are known.
     acquired : date and time in ISO 8601 as the file has it, empty where unknown.
+    shortfall : what was to be acquired and is not there, though what is there is whole; empty if nothing.
     said : what a dialect other than OME says in words of its own, JSON-able, at most `SAID_BYTES`.
     """
 
@@ -52,6 +53,7 @@ class Metadata:
     magnification: float | None = None
     exposure_ms: tuple[float, ...] = ()
     acquired: str = ""
+    shortfall: str = ""
     dialect: str = ""
     said: Mapping[str, Any] = field(default_factory=dict)
 
@@ -74,6 +76,7 @@ def metadata_of(source: tifffile.TiffFile, image: FileImage, layout: _Axes) -> M
         magnification=found.magnification if found.magnification is not None and 0.1 < found.magnification < 1000 else None,
         exposure_ms=_one_each([None if value is None else value * 1e3 for value in found.exposure_s], count, 0, 1e8),
         acquired="".join(letter for letter in found.acquired if letter.isprintable())[:40],
+        shortfall=_shortfall(found.planned, layout.shape),
         dialect=found.dialect,
         said=_bounded(found),
     )
@@ -83,6 +86,13 @@ def _one_each(values: list[float | None], count: int, least: float, most: float)
     """Return the values if each of the channels has a believable one, else none."""
     known = [value for value in values if value is not None and least < value < most]
     return tuple(known) if len(known) == len(values) == count else ()
+
+
+def _shortfall(planned: tuple[int, int, int], shape: tuple[int, ...]) -> str:
+    """Return what an acquisition that was stopped early, or lacks a file of its set, has less than was planned."""
+    words = ("time points", "channels", "planes")
+    less = [f"{there} of {wanted} {word}" for there, wanted, word in zip(shape, planned, words, strict=False) if there < wanted]
+    return f"{', '.join(less)} planned are there and taken for all" if less else ""
 
 
 def _bounded(found: Found) -> dict[str, Any]:

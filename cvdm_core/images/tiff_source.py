@@ -15,6 +15,7 @@ from pathlib import Path
 import tifffile
 
 from cvdm_core.errors import COPY_AGAIN, UserError
+from cvdm_core.images.micromanager import check_header
 from cvdm_core.images.ome_set import true_ome
 
 # tifffile logs what it repairs or gives up on; here every such case is checked and becomes a sentence of its own.
@@ -58,6 +59,8 @@ def open_tiff(path: Path) -> tuple[tifffile.TiffFile, str | None]:
     try:
         if not len(source.pages):
             raise UserError(f"{path}: the file is cut off: it holds no complete page; {COPY_AGAIN}.")
+        if source.is_micromanager:
+            check_header(path, source)
         pages = _count_pages(path, source)
         text = source.ome_metadata if source.is_ome else None
         if text and not source.is_mmstack:  # an MMStack has an index of its own, which is whole where its OME-XML is not

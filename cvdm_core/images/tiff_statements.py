@@ -39,6 +39,7 @@ class Found:
     na: float | None = None
     magnification: float | None = None
     acquired: str = ""
+    planned: tuple[int, int, int] = (0, 0, 0)  # times, channels and planes that the microscope set out to acquire
     reason: str = "the file holds none"
     dialect: str = ""
     said: Mapping[str, Any] = field(default_factory=dict)
@@ -112,6 +113,9 @@ def _from_micromanager(source: tifffile.TiffFile, kind: str, page: Any) -> Found
     if kind == "ndtiff":
         places = [axes.get("channel") for axes, *_ in tifffile.read_ndtiff_index(Path(page.parent.filehandle.dirname, "NDTiff.index"))]
         found.channels = list(dict.fromkeys(place for place in places if isinstance(place, str)))
+    if kind == "mmstack":
+        times, channels, slices = (int(number(summary.get(name)) or 0) for name in ("Frames", "Channels", "Slices"))
+        found.planned = (times, channels, slices)
     exposure = number(plane.get("Exposure-ms", plane.get("Exposure")))
     if len(found.channels) < 2 and exposure is not None:  # the first plane speaks for one channel only
         found.exposure_s = [exposure / 1e3]

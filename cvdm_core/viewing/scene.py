@@ -7,6 +7,7 @@ carries the version of the image that it was read from.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def _describe(picture: Picture) -> dict[str, Any]:
                     "shape": list(layout.level_shape(level)[3:]),
                     "pixel_um": step["scale"][3:],
                     "origin_um": step.get("translation", [0.0] * 5)[3:],
-                    "tile": tile_edge(layout, level),
+                    "tile": layout.chunk,
                 }
                 for level, step in enumerate(steps)
             ],
@@ -148,17 +149,14 @@ def _describe(picture: Picture) -> dict[str, Any]:
         return known | {"problem": clean(f"{picture.store / picture.image}: the metadata are damaged; run `cvdm verify`.")}
 
 
-def tile_edge(layout: Layout, level: int) -> int:
-    """Return the edge of a tile in pixels: a tile is what can be decoded at once, one chunk."""
-    return min(layout.chunk, layout.shard >> level)
-
-
 def _sent_dtype(layout: Layout, linear: dict[str, float]) -> np.dtype[Any]:
     return layout.dtype if linear == LINEAR else np.dtype(np.float32)
 
 
 def read_tile(picture: Picture, level: int, t: int, c: int, z: int, row: int, column: int) -> tuple[NDArray[Any], str]:
-    """Read one tile; `row` and `column` count tiles.
+    """Read one tile of `store.chunk` x `store.chunk` pixels; `row` and `column` count tiles.
+
+    The edge is the same at every level, though coarse levels have smaller chunks: the page would ask for thousands of them.
 
     Returns
     -------
@@ -187,17 +185,25 @@ def _read_pixels(picture: Picture, level: int, plane: tuple[int, int, int], row:
     layout = read_layout(picture.store, picture.image)
     if not 0 <= level < layout.levels:
         raise NotThere
-    edge, shape = tile_edge(layout, level), layout.level_shape(level)
-    index = (*plane, row * edge, column * edge)
-    if not all(0 <= position < size for position, size in zip(index, shape, strict=True)):
+    shape = layout.level_shape(level)
+    top, left = row * layout.chunk, column * layout.chunk
+    if not all(0 <= position < size for position, size in zip((*plane, top, left), shape, strict=True)):
         raise NotThere
-    # A reader takes a missing file for zeros; here it must not look like a dark image.
-    file = layout.file_name(level, (*plane, row * edge // layout.file_edge(level), column * edge // layout.file_edge(level)))
-    if not (picture.store / picture.image / file).is_file():
-        raise NotThere(f"{picture.store.name}/{picture.image}: the file {file} is missing; run `cvdm verify`.")
+    rows, columns = slice(top, min(top + layout.chunk, shape[3])), slice(left, min(left + layout.chunk, shape[4]))
+    _check_files(picture, layout, level, plane, rows, columns)
     array = zarr.open_array(picture.store / picture.image / str(level), mode="r")
-    pixels = np.asarray(array[(*plane, slice(row * edge, (row + 1) * edge), slice(column * edge, (column + 1) * edge))])
+    pixels = np.asarray(array[(*plane, rows, columns)])
     linear = read_metadata(picture.store, picture.image)[2].get("intensity_map", LINEAR)
     if linear != LINEAR:
         pixels = pixels * np.float32(linear["scale"]) + np.float32(linear["offset"])
     return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
+
+
+def _check_files(picture: Picture, layout: Layout, level: int, plane: tuple[int, int, int], rows: slice, columns: slice) -> None:
+    """Look whether the files of a region are there: a reader takes a missing one for zeros, which must not look like a dark image."""
+    edge = layout.file_edge(level)
+    numbers = (range(part.start // edge, -(-part.stop // edge)) for part in (rows, columns))
+    for index in product(*numbers):
+        file = layout.file_name(level, (*plane, *index))
+        if not (picture.store / picture.image / file).is_file():
+            raise NotThere(f"{picture.store.name}/{picture.image}: the file {file} is missing; run `cvdm verify`.")

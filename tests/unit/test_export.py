@@ -127,7 +127,20 @@ def test_an_ozx_holds_the_stores_files_as_rfc_9_asks(restored: Path, tmp_path: P
     assert [name.count("/") for name in metadata] == sorted(name.count("/") for name in metadata)
     assert sorted(names) == sorted(set(names))
     assert digests(tmp_path / "unpacked") == digests(restored)
-    assert (tmp_path / "out.ozx").read_bytes()[:4] == b"PK\x03\x04"
+    content = (tmp_path / "out.ozx").read_bytes()
+    assert content.startswith(b"PK\x03\x04")
+    assert content[content.rindex(b"PK\x05\x06") - 20 :].startswith(b"PK\x06\x07"), "ZIP64, whatever the size"
+
+
+def test_an_archive_that_needs_zip64_has_its_records_once(restored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond 65,535 files or 4 GB zipfile writes them itself."""
+    export(restored, tmp_path / "small.ozx")
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 3)
+    export(restored, tmp_path / "large.ozx")
+    for name in ("small.ozx", "large.ozx"):
+        assert (tmp_path / name).read_bytes().count(b"PK\x06\x07") == 1
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            assert archive.testzip() is None
 
 
 def test_zarr_reads_the_pixels_in_an_ozx(restored: Path, tmp_path: Path) -> None:

@@ -100,6 +100,15 @@ def test_a_set_of_files_is_registered_once_and_hashed_whole() -> None:
     assert "continue the image that begins in run_MMStack.ome.tif" in problem
 
 
+def test_an_acquisition_that_was_stopped_early_is_told_and_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    planes = {(0, 0, t, 0): pixels(16, 20) for t in range(3)}
+    write_mmstack(Path("run_MMStack.ome.tif"), planes, Frames=5, Prefix="run", PixelSize_um=0.1)
+    register(CONFIG, ["run_MMStack.ome.tif"])
+    row = read_sheet(SHEET)["run_MMStack"]
+    assert (row.size_t, row.assumed) == (3, "3 of 5 time points planned are there and taken for all")
+    assert "3 of 5 time points planned are there and taken for all; if a file" in capsys.readouterr().err
+
+
 def test_further_images_of_another_size_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     write_positions("a.ome.tif", [pixels(16, 20), pixels(5, 6)])
     register(CONFIG, ["a.ome.tif"])

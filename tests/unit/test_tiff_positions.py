@@ -78,6 +78,17 @@ def test_missing_planes_are_named_and_never_filled_in(tmp_path: Path) -> None:
         read_header(tmp_path / "run_MMStack.ome.tif")
 
 
+def test_a_position_that_lacks_planes_is_named_and_the_others_come_in(tmp_path: Path) -> None:
+    array = pixels(2, 2, 1, 1, 9, 11)
+    planes = mm_planes([0, 1], array, range(2))
+    del planes[0, 0, 1, 1]
+    labels = [{"Label": "A1"}, {"Label": "A2"}]
+    write_mmstack(tmp_path / "run_MMStack.ome.tif", planes, Frames=2, Positions=2, StagePositions=labels)
+    check(tmp_path / "run_MMStack.ome.tif", 0, array[0])
+    with pytest.raises(UserError, match=r"run_MMStack\.ome\.tif \(A2\): 1 of its 2 planes are missing \(counted from 0: t 1, c 0, z 0\)"):
+        read_header(tmp_path / "run_MMStack.ome.tif", series=1)
+
+
 def test_a_micro_manager_index_that_declares_too_much_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     planes = mm_planes([0], pixels(1, 1, 1, 2, 9, 11), range(1))
     planes[0, 2**31, 2**31, 0] = pixels(9, 11)
