@@ -25,7 +25,7 @@ from cvdm_core.images.similarity import Float64, Region, Similarity, read_moved
 from cvdm_core.sheet import Acquisition
 
 FLOOR_PX = 0.25
-"""Displacements up to here are left alone: 55 real pairs that nobody had moved showed 0.21 at most where it was known to 0.1."""
+"""Displacements up to here are left alone: of 114 real pairs that nobody had moved, none known to 0.1 lay further off than 0.21."""
 SURE = 3.0  # standard errors by which a displacement must be above zero before anything is moved
 MOST_SHIFT_PX = 8.0  # more is no play of a mount or a camera: a stage has moved, or the files are not a pair
 MOST_ROTATION_MRAD = 10.0  # half a degree, as cameras are aligned by hand

@@ -20,7 +20,7 @@ from cvdm_core.images.similarity import Similarity, read_moved
 from cvdm_core.records.receipts import read_json
 from cvdm_core.records.verify import verify
 from cvdm_core.sheet import Acquisition
-from cvdm_core.training.pairs import open_pairs
+from cvdm_core.training.pairs import open_pairs, provenance
 
 Image = NDArray[np.uint16]
 EDGE = 192  # of the input
@@ -148,7 +148,9 @@ def test_an_aligned_target_is_not_touched(tmp_path: Path, capsys: pytest.Capture
     assert (certificate.verdict, certificate.overlap, certificate.channels[0].moved) == ("aligned", 1.0, None)
     assert certificate.channels[0].shift_px == pytest.approx((0.12, -0.1), abs=0.05)
     assert "cells: input and target are aligned" in capsys.readouterr().err
-    assert open_pairs(config, [row], "train")[0].shape == (1, 1, 1, EDGE, EDGE)
+    pairs = open_pairs(config, [row], "train")
+    assert pairs[0].shape == (1, 1, 1, EDGE, EDGE)
+    assert provenance(config, pairs)[1][0]["alignment"] == certificate.sentence
 
 
 @pytest.mark.parametrize("move", [Similarity(1.37, -2.61), Similarity(-0.8, 0.4, 6e-3, 0.0)])
