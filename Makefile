@@ -21,7 +21,7 @@ VIEWERS := build/viewers
 .PHONY: help env demo test test-readers viewers format schemas lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 env: $(STAMP)  ## make the environment .env from requirements.lock
 
