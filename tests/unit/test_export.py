@@ -68,7 +68,7 @@ def test_an_ome_tiff_has_the_stores_pixels_and_sizes(tmp_path: Path, dtype: str,
     assert header.pixel_size_um == (0.11, 0.13)
     assert (header.z_step_um, header.time_step_s) == (0.3, 2.5)
     assert header.channels == ("channel 0", "channel 1")
-    assert header.further_images == 0
+    assert not header.further
 
 
 def test_the_levels_are_the_stores_levels(tmp_path: Path) -> None:
