@@ -24,13 +24,16 @@ def locked(path: str | Path) -> Iterator[None]:
     Raises
     ------
     UserError
-        If somebody else holds it, by name, or the file system has no locks.
+        If somebody else holds it, by name, it may not be written, or the file system has no locks.
     """
     target = Path(path)
     lock = target.with_name(f".{target.name}.lock")
-    with disk_full_named(lock):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o664)
+    try:
+        with disk_full_named(lock):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o664)
+    except PermissionError as error:
+        raise UserError(f"{lock}: it cannot be opened ({error.strerror}); ask its owner, or the folder's, for the permission.") from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

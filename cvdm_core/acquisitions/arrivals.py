@@ -56,6 +56,11 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text)
 
 
+def key_of(path: str | Path) -> str:
+    """Return what the ledger calls a file or pattern: its absolute path, printable."""
+    return printable(str(Path(path).resolve()))
+
+
 def evidence_of(files: Iterable[Path]) -> Evidence:
     """Look at files without opening them.
 

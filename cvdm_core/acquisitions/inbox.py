@@ -13,7 +13,7 @@ from pathlib import Path
 from cvdm_core import paths
 from cvdm_core.acquisitions.judging import Look
 from cvdm_core.acquisitions.ledger import Entry, Ledger, ledger_file
-from cvdm_core.acquisitions.refusals import Refusal, tell
+from cvdm_core.acquisitions.refusals import tell
 from cvdm_core.acquisitions.register import add_to_sheet
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
@@ -60,17 +60,16 @@ def register_inbox(
         look = Look(config, folder, clock(), Ledger(ledger_file(sheet)))
         complete = look.judge_all()
         look.ledger.add(look.entries.values())
-        elsewhere: list[Refusal] = []
         if complete:
             given = [path for candidate in complete for path in (candidate.input, candidate.target) if path]
             outcome = add_to_sheet(config, given, specimen=specimen, split=split, pixel_size_um=pixel_size_um, anew=False)
-            elsewhere = look.settle(complete, outcome.refusals)
+            others = look.settle(complete, outcome.refusals)
             look.ledger.add(look.entries.values())
-            tell(outcome.remarks, elsewhere)
+            tell(outcome.remarks, others)
     for number in look.ledger.damaged:
         print(f"note: {look.ledger.path}, line {number}: it cannot be read and is passed over.")
     _report(config, look.entries.values())
-    return bool(elsewhere) or any(entry.act for entry in look.entries.values())
+    return any(entry.act for entry in look.entries.values())
 
 
 def _report(config: Config, entries: Iterable[Entry]) -> None:

@@ -15,6 +15,7 @@ from cvdm_core.acquisitions.arrivals import (
     check_complete,
     evidence_of,
     files_of,
+    key_of,
     missing_marker,
     moment,
     printable,
@@ -49,15 +50,15 @@ class Look:
         """Read which files are registered."""
         sheet = Path(self.config.acquisitions)
         rows = read_rows(sheet)[0] if sheet.exists() else {}
-        self.rows: dict[Path, list[Acquisition]] = {}
+        self.rows: dict[str, list[Acquisition]] = {}
         for row in rows.values():
-            self.rows.setdefault(Path(row.input).resolve(), []).append(row)
-        self.targets = {Path(row.target).resolve(): row.acquisition for row in rows.values() if row.target}
+            self.rows.setdefault(key_of(row.input), []).append(row)
+        self.targets = {key_of(row.target) for row in rows.values() if row.target}
 
     def judge_all(self) -> list[Candidate]:
         """Judge everything in the inbox and everything that the ledger knows of it; return what is to be registered."""
-        candidates, refusals = find_candidates([self.inbox], lambda path: path.resolve() in self.rows)
-        self.inputs = {candidate.input.resolve() for candidate in candidates}
+        candidates, refusals = find_candidates([self.inbox], lambda path: key_of(path) in self.rows)
+        self.inputs = {key_of(candidate.input) for candidate in candidates}
         self.recheck_registered()
         complete = []
         for candidate in candidates:
@@ -75,27 +76,27 @@ class Look:
                 if entry := self.guarded(alone, partial(self.judge_refused, refusal.problem)):
                     self.entries[entry.file] = entry
         for key, entry in self.ledger.latest.items():
-            if entry.inbox == printable(str(self.inbox.resolve())) and key not in self.entries:
+            if entry.inbox == key_of(self.inbox) and key not in self.entries:
                 self.entries[key] = self.no_longer_there(entry)
         return complete
 
     def recheck_registered(self) -> None:
         """Compare what was registered from this inbox with what is there, and note which files are taken."""
-        self.taken: dict[Path, str] = {}
+        self.taken: dict[str, str] = {}
         for key, entry in self.ledger.latest.items():
-            rows = self.rows.get(Path(key), [])
-            if not rows or not entry.acquisitions or entry.inbox != printable(str(self.inbox.resolve())):
+            rows = self.rows.get(key, [])
+            if not entry.acquisitions or entry.inbox != key_of(self.inbox) or entry.named != _named(rows):
                 continue
-            if not all(row.registered for row in rows):
-                continue
-            self.entries[key] = self.recheck(entry, rows)
+            found = self.recheck(entry, rows)
+            if found.state in ("gone", "failed") or all(row.registered for row in rows):
+                self.entries[key] = found
 
     def recheck(self, entry: Entry, rows: list[Acquisition]) -> Entry:
         """Compare one registered acquisition with the evidence of its registration."""
         name = rows[0].acquisition
         try:
             files = self.registered_files(rows, entry.others)
-            self.taken |= {file.resolve(): name for file in files}
+            self.taken |= {key_of(file): name for file in files}
             found = evidence_of(files)
         except FileNotFoundError as error:
             lost = not all(paths.ingest_receipt(self.config, row.acquisition).exists() for row in rows)
@@ -119,7 +120,7 @@ class Look:
 
     def registered_files(self, rows: list[Acquisition], others: Iterable[str]) -> list[Path]:
         """Return every file of an acquisition in the sheet."""
-        files = set(files_of({path for row in rows for path in (row.input, row.target)}))
+        files = set(files_of(_named(rows)))
         return sorted(files | {Path(rows[0].input).parent / name for name in others})
 
     def guarded(self, candidate: Candidate, judge: Callable[[Candidate], Entry | None]) -> Entry | None:
@@ -133,14 +134,11 @@ class Look:
 
     def judge(self, candidate: Candidate) -> Entry | None:
         """Return the state of one acquisition that lies in the inbox, or None where it is none of its own."""
-        file = candidate.input.resolve()
-        key = printable(str(file))
-        if key in self.entries and not self.lacks_target(candidate):
+        key = key_of(candidate.input)
+        if (key in self.entries and not self.lacks_target(candidate)) or key in self.targets:
             return None
-        if file in self.targets:
-            return None
-        own = {path.resolve() for path in files_of([candidate.input])}
-        owners = sorted({self.taken[path] for path in own & self.taken.keys()} - {row.acquisition for row in self.rows.get(file, [])})
+        own = {key_of(path) for path in files_of([candidate.input])}
+        owners = sorted({self.taken[path] for path in own & self.taken.keys()} - {row.acquisition for row in self.rows.get(key, [])})
         if owners and own <= self.taken.keys():
             return None
         waiting = self.waits(candidate)
@@ -156,7 +154,7 @@ class Look:
 
     def lacks_target(self, candidate: Candidate) -> bool:
         """Whether a target has come for a registered acquisition that has none."""
-        rows = self.rows.get(candidate.input.resolve(), [])
+        rows = self.rows.get(key_of(candidate.input), [])
         return candidate.target is not None and not all(row.target for row in rows)
 
     def judge_refused(self, problem: str, candidate: Candidate) -> Entry:
@@ -175,7 +173,7 @@ class Look:
     def quiet(self, candidate: Candidate) -> Entry:
         """Return `arriving` while the files change or changed lately, and `complete` otherwise."""
         found = evidence_of(arriving_files(candidate, self.inbox))
-        before = self.ledger.latest.get(printable(str(candidate.input.resolve())))
+        before = self.ledger.latest.get(key_of(candidate.input))
         known = before if before and before.state != "gone" else None
         since = quiet_since(found, known.digest if known else "", known.since if known else self.now, self.now)
         facts: dict[str, Any] = {"digest": found.digest, "files": found.files, "bytes": found.bytes, "newest": found.newest, "since": since}
@@ -190,7 +188,7 @@ class Look:
         try:
             files = check_complete(candidate)
         except PartOfSet as error:
-            if error.first.resolve() in self.inputs:
+            if key_of(error.first) in self.inputs:
                 reason = f"it is a part of {error.first.name}, which is not registered yet; {AGAIN}."
                 return waiting.model_copy(update={"state": "arriving", "reason": printable(reason)})
             return _refused(waiting, str(error))
@@ -206,8 +204,10 @@ class Look:
             if part.state == "arriving":
                 reason = printable(f"{file.name} is a part of it, and ") + part.reason
                 return waiting.model_copy(update={"state": "arriving", "reason": reason})
-        waiting = waiting.model_copy(update={"others": tuple(sorted(printable(file.name) for file in others))})
-        rows = self.rows.get(candidate.input.resolve(), [])
+        waiting = waiting.model_copy(
+            update={"others": tuple(sorted(file.name.encode(errors="backslashreplace").decode() for file in others))}
+        )
+        rows = self.rows.get(key_of(candidate.input), [])
         if rows and all(row.registered for row in rows) and not self.lacks_target(candidate):
             return self.registered(waiting, rows)
         return waiting
@@ -217,15 +217,17 @@ class Look:
         found = evidence_of(self.registered_files(rows, entry.others))
         facts = {"digest": found.digest, "files": found.files, "bytes": found.bytes, "newest": found.newest}
         names = tuple(row.acquisition for row in rows)
-        return entry.model_copy(update={"state": "registered", "reason": "", "act": False, "acquisitions": names, **facts})
+        return entry.model_copy(
+            update={"state": "registered", "reason": "", "act": False, "acquisitions": names, "named": _named(rows), **facts}
+        )
 
     def settle(self, complete: Iterable[Candidate], refusals: Iterable[Refusal]) -> list[Refusal]:
         """Note what registration made of the complete ones; return the refusals of others."""
         self.read_sheet()
         problems = {refusal.file: refusal.problem for refusal in refusals}
         for candidate in complete:
-            entry = self.entries[printable(str(candidate.input.resolve()))]
-            rows = self.rows.get(candidate.input.resolve(), [])
+            entry = self.entries[key_of(candidate.input)]
+            rows = self.rows.get(key_of(candidate.input), [])
             said = [problems[str(path)] for path in (candidate.input, candidate.target) if str(path) in problems]
             if said:
                 self.entries[entry.file] = _refused(entry, said[0])
@@ -246,8 +248,12 @@ class Look:
     def entry(self, candidate: Candidate, **facts: Any) -> Entry:
         """Return a line about a candidate, arriving unless `facts` say otherwise."""
         reason = printable(facts.pop("reason", ""))
-        where = {"file": printable(str(candidate.input.resolve())), "inbox": printable(str(self.inbox.resolve()))}
+        where = {"file": key_of(candidate.input), "inbox": key_of(self.inbox)}
         return Entry(**({"state": "arriving"} | where | facts), name=printable(candidate.name), reason=reason)
+
+
+def _named(rows: Iterable[Acquisition]) -> tuple[str, ...]:
+    return tuple(sorted({path for row in rows for path in (row.input, row.target) if path}))
 
 
 def _refused(entry: Entry, problem: str) -> Entry:

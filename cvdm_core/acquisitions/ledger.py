@@ -33,6 +33,7 @@ class Entry(BaseModel):
         latest modification time [seconds since 1970, the file server's clock]. From `registered` on, those of the registered files.
     since : since when the files are known to be so [seconds since 1970, this machine's clock].
     acquisitions : its rows in the sheet, from `registered` on.
+    named : the paths of input and target in those rows, from `registered` on.
     others : names of files that belong to it beside input and target (a set of OME-TIFFs), from `registered` on.
     time : when the line was written, UTC.
     """
@@ -51,6 +52,7 @@ class Entry(BaseModel):
     newest: float = 0.0
     since: float = 0.0
     acquisitions: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     time: str = ""
 

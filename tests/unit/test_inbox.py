@@ -383,6 +383,42 @@ def test_the_file_system_against_one_file_costs_the_others_nothing(look: Look, m
     assert states() == {"a": "failed", "b": "registered"} and "Input/output error" in reason("a")
 
 
+def test_a_folder_that_cannot_be_searched_is_named(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    plane("good/a")
+    plane("closed/b")
+    scandir = os.scandir
+
+    def closed(path: str | Path) -> object:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    register_inbox(CONFIG, "inbox", clock=time.time)
+    assert register_inbox(CONFIG, "inbox", clock=lambda: time.time() + 1300)
+    assert states() == {"a": "registered", "closed": "quarantined"} and "cannot be searched (Permission denied)" in reason("closed")
+
+
+def test_a_row_that_a_person_edits_is_no_changed_file(look: Look) -> None:
+    plane("a\u00a0b/a")  # a space that is no plain one
+    tiff("truth.tif", 64, 80, pixel_um=0.05)
+    look(0)
+    look(20)
+    row = read_sheet(SHEET)["a"]
+    write_sheet(SHEET, {"a": row.model_copy(update={"target": "truth.tif"})})
+    register(CONFIG, [])
+    assert not look(72)
+    assert states() == {"a": "registered"}
+    tiff("truth.tif", 66, 80, pixel_um=0.05)
+    assert look(73)
+    assert states() == {"a": "changed"}
+    Path("truth.tif").unlink()
+    with pytest.raises(UserError, match="refused"):
+        register(CONFIG, [])
+    assert look(74)
+    assert states() == {"a": "gone"} and "truth.tif: it is not there any more, and was not ingested yet" in reason("a")
+
+
 def test_the_command_line_tells_by_its_status_whether_a_person_must_act() -> None:
     Path("config").mkdir()
     Path("config/config.yaml").write_text("inbox: {quiet_minutes: 0.0001}\n")
