@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import tifffile
 from micromanager import write_mmstack
-from register_folder import CONFIG, SHEET, tiff
+from register_folder import CONFIG, SHEET, rows, tiff
 from typer.testing import CliRunner
 
 from cvdm_core import paths
+from cvdm_core.acquisitions.arrivals import check_complete
+from cvdm_core.acquisitions.candidates import Candidate
 from cvdm_core.acquisitions.inbox import register_inbox
 from cvdm_core.acquisitions.ledger import Ledger, ledger_file
 from cvdm_core.acquisitions.register import register
@@ -145,6 +147,41 @@ def test_a_last_page_that_is_cut_off_fails_and_the_others_go_on_and_it_recovers(
     assert states()["cut"] == "registered"
 
 
+def test_a_last_page_that_is_there_but_not_written_fails(look: Look) -> None:
+    stack = np.random.default_rng(0).integers(0, 4000, (3, 32, 40)).astype("uint16")
+    tifffile.imwrite("inbox/a.ome.tif", stack, compression="zlib", photometric="minisblack", metadata={"axes": "TYX", "PhysicalSizeX": 0.1})
+    with tifffile.TiffFile("inbox/a.ome.tif") as file:
+        at, length = file.pages[2].dataoffsets[0], file.pages[2].databytecounts[0]
+    with open("inbox/a.ome.tif", "rb+") as raw_file:  # as a file server shows pages that have not arrived
+        raw_file.seek(at)
+        raw_file.write(bytes(length))
+    look(0)
+    assert look(20)
+    assert states() == {"a": "failed"} and "is not complete" in reason("a")
+
+
+def test_a_file_that_changes_while_it_is_read_is_arriving_still(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    plane("a")
+    look(0)
+
+    def written_meanwhile(candidate: Candidate) -> tuple[Path, ...]:
+        tiff("inbox/a.tif", 48, 50)
+        return check_complete(candidate)
+
+    monkeypatch.setattr("cvdm_core.acquisitions.judging.check_complete", written_meanwhile)
+    assert not register_inbox(CONFIG, "inbox", clock=lambda: time.time() + 1300)
+    assert states() == {"a": "arriving"} and sheet() == []
+
+
+def test_the_target_of_a_row_is_no_arrival(look: Look) -> None:
+    plane("noisy")
+    tiff("inbox/clean.tif", 64, 80, pixel_um=0.05)
+    rows("x s predict inbox/noisy.tif inbox/clean.tif")
+    look(0)
+    assert not look(20)
+    assert states() == {"noisy": "registered"} and sheet() == ["x"]
+
+
 def test_a_missing_plane_of_a_pattern_is_named_and_its_coming_completes_it(look: Look) -> None:
     for number in (0, 1, 3):
         plane(f"run/img_t{number}")
@@ -201,6 +238,9 @@ def test_a_marker_can_name_the_acquisition(look: Look) -> None:
     look(0, config)
     look(20, config)
     assert states() == {"a[1]": "arriving", "b": "registered"}
+    Path("inbox/a[1].done").touch()
+    look(30, config)
+    assert states() == {"a[1]": "quarantined", "b": "registered"}  # complete, and its name cannot be used
     look(40)
     plane("c")
     look(50, MARKED)
