@@ -140,6 +140,19 @@ class EvaluationSettings(Section):
     richardson_lucy_iterations: int = Field(30, ge=0, description="iterations of the Richardson-Lucy reference row; 0 leaves it out")
 
 
+class InboxSettings(Section):
+    """When an acquisition in the folder of `cvdm register --inbox` is complete; docs/operator.md explains it."""
+
+    quiet_minutes: float = Field(
+        10.0, gt=0, description="nothing may have changed for so long; longer than the longest pause between two writes [minutes]"
+    )
+    marker: str = Field(
+        "",
+        description="name, with `*` and `?`, of the file that says that an acquisition is done, in its folder or above it; `{name}` "
+        "stands for the acquisition's name; empty: the site has none",
+    )
+
+
 class Config(Section):
     """The whole configuration."""
 
@@ -152,6 +165,7 @@ class Config(Section):
     training: TrainingSettings = TrainingSettings()
     sampling: SamplingSettings = SamplingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    inbox: InboxSettings = InboxSettings()
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

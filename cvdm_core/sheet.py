@@ -222,7 +222,7 @@ def _parse_row(values: dict[str, str], where: str) -> Acquisition:
 
 
 def write_sheet(path: str | Path, rows: dict[str, Acquisition], set_aside: Sequence[Unusable] = ()) -> None:
-    """Write the sheet by rename, so that a reader sees the old one or the new one, never a half.
+    """Write the sheet by rename, so that a reader sees the old one or the new one, never a half; not where it would be the same.
 
     Lines in `set_aside` are kept as they were at the end of the file, marked so that `read_sheet` passes over them.
     """
@@ -231,7 +231,9 @@ def write_sheet(path: str | Path, rows: dict[str, Acquisition], set_aside: Seque
         surplus = line.cells.get("")
         cells = [line.cells.get(column, "") for column in COLUMNS[1:]] + (surplus.split("\t") if surplus else [])
         lines.append([SET_ASIDE + line.acquisition, *cells])
-    write_file(path, "".join(map(_line, lines)))
+    text = "".join(map(_line, lines))
+    if not Path(path).exists() or Path(path).read_bytes() != text.encode("utf-8"):
+        write_file(path, text)
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -45,7 +45,7 @@ def find_candidates(paths: Sequence[Path], is_known: Callable[[Path], bool]) -> 
     refusals: list[Refusal] = []
     files: dict[Path, None] = {}
     for path in paths:
-        found = _inputs_below(path, is_known) if path.is_dir() else [path]
+        found = _inputs_below(path, is_known, refusals) if path.is_dir() else [path]
         if not found:
             refusals.append(Refusal(path.name, str(path), f"{path}: the folder holds no TIFF; name the folder of the microscope's files."))
         files |= dict.fromkeys(found)
@@ -71,14 +71,19 @@ def find_candidates(paths: Sequence[Path], is_known: Callable[[Path], bool]) -> 
     return candidates, refusals
 
 
-def _inputs_below(folder: Path, is_known: Callable[[Path], bool]) -> list[Path]:
-    files = _tiffs_below(folder)
+def _inputs_below(folder: Path, is_known: Callable[[Path], bool], refusals: list[Refusal]) -> list[Path]:
+    files = _tiffs_below(folder, refusals)
     return [file for file in files if is_known(file)] + gather([file for file in files if not is_known(file)])
 
 
-def _tiffs_below(folder: Path) -> list[Path]:
+def _tiffs_below(folder: Path, refusals: list[Refusal]) -> list[Path]:
     found: list[Path] = []
-    for where, folders, names in os.walk(folder):
+
+    def refuse(error: OSError) -> None:
+        problem = f"{error.filename}: the folder cannot be searched ({error.strerror}); check its permissions and the file server."
+        refusals.append(Refusal(Path(error.filename).name, str(error.filename), problem))
+
+    for where, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(where, name) for name in sorted(names) if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
     return found

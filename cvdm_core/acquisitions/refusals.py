@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -45,3 +46,11 @@ def write_refusals(sheet: str | Path, refusals: Sequence[Refusal]) -> None:
     writer.writerow([column.name for column in fields(Refusal)])
     writer.writerows(astuple(refusal) for refusal in refusals)
     write_file(path, text.getvalue().encode("utf-8", errors="backslashreplace"))
+
+
+def tell(remarks: Sequence[str], refusals: Sequence[Refusal]) -> None:
+    """Print what a person should know, and the sentences of the refusals, on standard error."""
+    for remark in remarks:
+        print(f"note: {remark}", file=sys.stderr)
+    for refusal in refusals:
+        print(f"refused: {refusal.problem}", file=sys.stderr)

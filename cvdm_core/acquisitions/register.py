@@ -8,7 +8,6 @@ left out, and each refusal is printed, kept beside the sheet for the index page,
 from __future__ import annotations
 
 import shlex
-import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,13 +20,23 @@ from rich.progress import track
 from cvdm_core.acquisitions.candidates import Candidate, find_candidates
 from cvdm_core.acquisitions.measure import UNMEASURED, knows_pixel_size, measure
 from cvdm_core.acquisitions.positions import split_positions
-from cvdm_core.acquisitions.refusals import Refusal, refusals_file, write_refusals
+from cvdm_core.acquisitions.refusals import Refusal, refusals_file, tell, write_refusals
 from cvdm_core.config import Config, Split
 from cvdm_core.errors import UserError
 from cvdm_core.images.sequence import is_pattern
+from cvdm_core.lock import locked
 from cvdm_core.sheet import NAME_RULE, Acquisition, Unusable, clean_name, is_name, read_rows, write_sheet
 
 RESERVED = ("index.html",)  # stands beside the acquisitions in the folder of results
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a registration came to: everything refused, what a person should know, and how many rows of the sheet are measured."""
+
+    refusals: list[Refusal]
+    remarks: list[str]
+    registered: int
 
 
 @dataclass
@@ -107,7 +116,35 @@ def register(
     Raises
     ------
     UserError
-        After everything has been written, if anything was refused; before, if an option is unusable or the sheet cannot be read.
+        After everything has been written, if anything was refused; before, if an option is unusable, the sheet cannot be read, or
+        somebody else is writing it.
+    """
+    path = Path(config.acquisitions)
+    with locked(path):
+        outcome = add_to_sheet(config, paths, name=name, specimen=specimen, split=split, pixel_size_um=pixel_size_um)
+    tell(outcome.remarks, outcome.refusals)
+    if outcome.refusals:
+        count = len(outcome.refusals)
+        raise UserError(
+            f"{path}: {count} {'acquisition was' if count == 1 else 'acquisitions were'} refused, as told above and in "
+            f"{refusals_file(path)}; registered: {outcome.registered}."
+        )
+    print(f"{path}: registered: {outcome.registered}.")
+
+
+def add_to_sheet(
+    config: Config,
+    paths: Sequence[str | Path],
+    *,
+    name: str | None = None,
+    specimen: str | None = None,
+    split: str = "predict",
+    pixel_size_um: float | None = None,
+    anew: bool = True,
+) -> Outcome:
+    """Do the work of `register`, with its parameters, for a caller who holds the sheet's lock and tells the outcome.
+
+    Where `anew` is false, rows that are measured already are left as they are, and their files unopened.
     """
     if split not in get_args(Split):
         raise UserError(f"--split {split}: use one of {', '.join(get_args(Split))}.")
@@ -131,10 +168,10 @@ def register(
             _add(sheet, candidate, name, specimen, cast(Split, split), pixel_size_um)
     _refuse_repeated_files(sheet)
     _refuse_leaks(sheet)
-    remarks = _guesses(sheet, [Path(given) for given in paths]) + _measure_all(sheet, config.model.scale)
+    remarks = _guesses(sheet, [Path(given) for given in paths]) + _measure_all(sheet, config.model.scale, anew)
     write_sheet(path, sheet.rows, sheet.set_aside)
     write_refusals(path, sheet.refusals)
-    _report(sheet, remarks)
+    return Outcome(sheet.refusals, remarks, sum(row.registered for row in sheet.rows.values()))
 
 
 def _add(sheet: _Sheet, candidate: Candidate, name: str | None, specimen: str | None, split: Split, pixel_size_um: float | None) -> None:
@@ -170,7 +207,8 @@ def _complete(sheet: _Sheet, row: Acquisition, candidate: Candidate, pixel_size_
     """Fill into a row that stood in the sheet what has come since: its target, its pixel size."""
     stated = row.stated_pixel_size_um or _missing_pixel_size(candidate, pixel_size_um)
     target = row.target or str(candidate.target or "")
-    sheet.rows[row.acquisition] = row.model_copy(update={"target": target, "stated_pixel_size_um": stated})
+    if (target, stated) != (row.target, row.stated_pixel_size_um):  # what was measured without them does not hold any more
+        sheet.rows[row.acquisition] = row.model_copy(update={**UNMEASURED, "target": target, "stated_pixel_size_um": stated})
 
 
 def _missing_pixel_size(candidate: Candidate, pixel_size_um: float | None) -> float | None:
@@ -236,10 +274,10 @@ def _refuse_leaks(sheet: _Sheet) -> None:
             )
 
 
-def _measure_all(sheet: _Sheet, scale: int) -> list[str]:
+def _measure_all(sheet: _Sheet, scale: int, anew: bool) -> list[str]:
     remarks: list[str] = []
     console = Console(stderr=True)
-    waiting = [row for row in sheet.rows.values() if row.acquisition not in sheet.refused]
+    waiting = [row for row in sheet.rows.values() if row.acquisition not in sheet.refused and (anew or not row.registered)]
     for row in track(waiting, "reading headers", console=console, transient=True, disable=not console.is_terminal):
         try:
             sheet.rows[row.acquisition], said = measure(row, scale, _state_in(sheet, row))
@@ -271,18 +309,3 @@ def _guesses(sheet: _Sheet, paths: Sequence[Path]) -> list[str]:
         f"{pattern}: the files that match are taken for one acquisition; if they are not, remove its row and name the files one by one."
         for pattern in sorted(filter(is_pattern, guessed))
     ]
-
-
-def _report(sheet: _Sheet, remarks: Sequence[str]) -> None:
-    for remark in remarks:
-        print(f"note: {remark}", file=sys.stderr)
-    for refusal in sheet.refusals:
-        print(f"refused: {refusal.problem}", file=sys.stderr)
-    registered = sum(row.registered for row in sheet.rows.values())
-    if sheet.refusals:
-        count = len(sheet.refusals)
-        raise UserError(
-            f"{sheet.path}: {count} {'acquisition was' if count == 1 else 'acquisitions were'} refused, as told above and in "
-            f"{refusals_file(sheet.path)}; registered: {registered}."
-        )
-    print(f"{sheet.path}: registered: {registered}.")

@@ -34,6 +34,11 @@ def is_pattern(path: str | Path) -> bool:
     return _PLACEHOLDER.search(str(path)) is not None and not os.path.lexists(path)
 
 
+def files_of_pattern(pattern: str | Path) -> list[Path]:
+    """Return the files that match a pattern, whether or not they make a whole image; none is opened."""
+    return [path for path, _ in _matches(Path(pattern))]
+
+
 @contextmanager
 def open_sequence(pattern: str | Path, pages: Literal["t", "z"] = "t") -> Iterator[SequencePlanes]:
     """Open the files of a pattern as one image.

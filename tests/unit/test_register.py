@@ -148,4 +148,4 @@ def test_the_sheet_has_all_columns_and_no_leftovers_lie_about() -> None:
     tiff("a.tif")
     register(CONFIG, ["a.tif"])
     assert Path(SHEET).read_text().splitlines()[0].split("\t") == list(COLUMNS)
-    assert sorted(path.name for path in Path("config").iterdir()) == ["acquisitions.tsv"]
+    assert sorted(path.name for path in Path("config").iterdir()) == [".acquisitions.tsv.lock", "acquisitions.tsv"]

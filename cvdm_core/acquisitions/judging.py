@@ -1,0 +1,264 @@
+"""One look at an inbox: in which state each acquisition is, and why. Nothing is registered here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cvdm_core import paths
+from cvdm_core.acquisitions.arrivals import (
+    Evidence,
+    arriving_files,
+    check_complete,
+    evidence_of,
+    files_of,
+    key_of,
+    missing_marker,
+    moment,
+    printable,
+    quiet_since,
+)
+from cvdm_core.acquisitions.candidates import Candidate, find_candidates
+from cvdm_core.acquisitions.ledger import Entry, Ledger
+from cvdm_core.acquisitions.refusals import Refusal
+from cvdm_core.config import Config
+from cvdm_core.errors import UserError
+from cvdm_core.images.tiff_images import PartOfSet
+from cvdm_core.sheet import Acquisition, read_rows
+
+AGAIN = "it is looked at again at every `cvdm register --inbox`"
+
+
+@dataclass
+class Look:
+    """One look at the inbox. `entries` holds what is true now, by the ledger's key."""
+
+    config: Config
+    inbox: Path
+    now: float
+    ledger: Ledger
+    entries: dict[str, Entry] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Read the sheet."""
+        self.read_sheet()
+
+    def read_sheet(self) -> None:
+        """Read which files are registered."""
+        sheet = Path(self.config.acquisitions)
+        rows = read_rows(sheet)[0] if sheet.exists() else {}
+        self.rows: dict[str, list[Acquisition]] = {}
+        for row in rows.values():
+            self.rows.setdefault(key_of(row.input), []).append(row)
+        self.targets = {key_of(row.target) for row in rows.values() if row.target}
+
+    def judge_all(self) -> list[Candidate]:
+        """Judge everything in the inbox and everything that the ledger knows of it; return what is to be registered."""
+        candidates, refusals = find_candidates([self.inbox], lambda path: key_of(path) in self.rows)
+        self.inputs = {key_of(candidate.input) for candidate in candidates}
+        self.recheck_registered()
+        complete = []
+        for candidate in candidates:
+            entry = self.guarded(candidate, self.judge)
+            if entry is not None and entry.state == "complete":
+                complete.append(candidate)
+                before = self.ledger.latest.get(entry.file)
+                if before and before.state == "quarantined" and before.digest == entry.digest:
+                    entry = before  # refused before: tried again, for the sheet or the configuration may have been mended
+            if entry is not None:
+                self.entries[entry.file] = entry
+        for refusal in refusals:
+            if refusal.file != str(self.inbox):  # an empty inbox is nothing to complain of
+                alone = Candidate(refusal.acquisition, Path(refusal.file))
+                if entry := self.guarded(alone, partial(self.judge_refused, refusal.problem)):
+                    self.entries[entry.file] = entry
+        for key, entry in self.ledger.latest.items():
+            if entry.inbox == key_of(self.inbox) and key not in self.entries:
+                self.entries[key] = self.no_longer_there(entry)
+        return complete
+
+    def recheck_registered(self) -> None:
+        """Compare what was registered from this inbox with what is there, and note which files are taken."""
+        self.taken: dict[str, str] = {}
+        for key, entry in self.ledger.latest.items():
+            rows = self.rows.get(key, [])
+            if not entry.acquisitions or entry.inbox != key_of(self.inbox) or entry.named != _named(rows):
+                continue
+            found = self.recheck(entry, rows)
+            if found.state in ("gone", "failed") or all(row.registered for row in rows):
+                self.entries[key] = found
+
+    def recheck(self, entry: Entry, rows: list[Acquisition]) -> Entry:
+        """Compare one registered acquisition with the evidence of its registration."""
+        name = rows[0].acquisition
+        try:
+            files = self.registered_files(rows, entry.others)
+            self.taken |= {key_of(file): name for file in files}
+            found = evidence_of(files)
+        except FileNotFoundError as error:
+            lost = not all(paths.ingest_receipt(self.config, row.acquisition).exists() for row in rows)
+            reason = f"{error.filename}: it is not there any more; it was ingested before."
+            if lost:
+                reason = (
+                    f"{error.filename}: it is not there any more, and was not ingested yet; bring it back (is the file server mounted?), "
+                    f"or remove the row `{name}` from {self.config.acquisitions}."
+                )
+            return entry.model_copy(update={"state": "gone", "act": lost, "reason": printable(reason)})
+        except OSError as error:
+            return entry.model_copy(update={"state": "failed", "act": True, "reason": _unreadable(error)})
+        if found.digest == entry.digest:
+            return entry.model_copy(update={"state": "registered", "act": False, "reason": ""})
+        then = Evidence(entry.digest, entry.files, entry.bytes, entry.newest, 0)
+        reason = (
+            f"{rows[0].input}: it changed after registration: {found}; it was {then}. Bring the old files back, or, if the new ones "
+            f"are right, remove the row `{name}` from {self.config.acquisitions}, and they are registered anew."
+        )
+        return entry.model_copy(update={"state": "changed", "act": True, "reason": printable(reason)})
+
+    def registered_files(self, rows: list[Acquisition], others: Iterable[str]) -> list[Path]:
+        """Return every file of an acquisition in the sheet."""
+        files = set(files_of(_named(rows)))
+        return sorted(files | {Path(rows[0].input).parent / name for name in others})
+
+    def guarded(self, candidate: Candidate, judge: Callable[[Candidate], Entry | None]) -> Entry | None:
+        """Judge one acquisition; what the file system says against it becomes its state and costs the others nothing."""
+        try:
+            return judge(candidate)
+        except FileNotFoundError:  # it vanished while it was looked at: the ledger, if it knows it, says so
+            return None
+        except OSError as error:
+            return self.entry(candidate, state="failed", act=True, reason=_unreadable(error))
+
+    def judge(self, candidate: Candidate) -> Entry | None:
+        """Return the state of one acquisition that lies in the inbox, or None where it is none of its own."""
+        key = key_of(candidate.input)
+        if (key in self.entries and not self.lacks_target(candidate)) or key in self.targets:
+            return None
+        own = {key_of(path) for path in files_of([candidate.input])}
+        owners = sorted({self.taken[path] for path in own & self.taken.keys()} - {row.acquisition for row in self.rows.get(key, [])})
+        if owners and own <= self.taken.keys():
+            return None
+        waiting = self.waits(candidate)
+        if waiting.state == "arriving":
+            return waiting
+        if owners:
+            problem = (
+                f"{candidate.input}: some of its files belong to `{owners[0]}` already; remove that row from {self.config.acquisitions}, "
+                "and all are registered as one, or move the new files into a folder of their own."
+            )
+            return _refused(waiting, problem)
+        return self.opened(candidate, waiting)
+
+    def lacks_target(self, candidate: Candidate) -> bool:
+        """Whether a target has come for a registered acquisition that has none."""
+        rows = self.rows.get(key_of(candidate.input), [])
+        return candidate.target is not None and not all(row.target for row in rows)
+
+    def judge_refused(self, problem: str, candidate: Candidate) -> Entry:
+        """Return the state of files that make no acquisition as they lie: refused once they are quiet."""
+        waiting = self.waits(candidate)
+        return waiting if waiting.state == "arriving" else _refused(waiting, problem)
+
+    def waits(self, candidate: Candidate) -> Entry:
+        """Return `arriving` with the reason, or `complete` as far as can be told without opening a file."""
+        entry = self.quiet(candidate)
+        missing = missing_marker(candidate, self.inbox, self.config.inbox.marker) if entry.state == "complete" else ""
+        if not missing:
+            return entry
+        return entry.model_copy(update={"state": "arriving", "reason": printable(f"{missing}; {AGAIN}.")})
+
+    def quiet(self, candidate: Candidate) -> Entry:
+        """Return `arriving` while the files change or changed lately, and `complete` otherwise."""
+        found = evidence_of(arriving_files(candidate, self.inbox))
+        before = self.ledger.latest.get(key_of(candidate.input))
+        known = before if before and before.state != "gone" else None
+        since = quiet_since(found, known.digest if known else "", known.since if known else self.now, self.now)
+        facts: dict[str, Any] = {"digest": found.digest, "files": found.files, "bytes": found.bytes, "newest": found.newest, "since": since}
+        due = since + 60 * self.config.inbox.quiet_minutes
+        if self.now < due:
+            reason = f"it is still written, or was lately ({found}); if nothing changes it is complete from {moment(due)}, and {AGAIN}."
+            return self.entry(candidate, reason=reason, **facts)
+        return self.entry(candidate, state="complete", **facts)
+
+    def opened(self, candidate: Candidate, waiting: Entry) -> Entry:
+        """Return the state of a quiet acquisition after a look into its files."""
+        try:
+            files = check_complete(candidate)
+        except PartOfSet as error:
+            if key_of(error.first) in self.inputs:
+                reason = f"it is a part of {error.first.name}, which is not registered yet; {AGAIN}."
+                return waiting.model_copy(update={"state": "arriving", "reason": printable(reason)})
+            return _refused(waiting, str(error))
+        except UserError as error:
+            reason = f"nothing has changed since {moment(waiting.since)}, but it is not complete: {error} When its files change, {AGAIN}."
+            return waiting.model_copy(update={"state": "failed", "act": True, "reason": printable(reason)})
+        again = self.waits(candidate)
+        if again.digest != waiting.digest:
+            return again
+        others = set(files) - set(files_of([candidate.input, candidate.target or ""]))
+        for file in sorted(others) if candidate.input.parent == self.inbox else ():
+            part = self.quiet(Candidate(file.name, file))
+            if part.state == "arriving":
+                reason = printable(f"{file.name} is a part of it, and ") + part.reason
+                return waiting.model_copy(update={"state": "arriving", "reason": reason})
+        waiting = waiting.model_copy(
+            update={"others": tuple(sorted(file.name.encode(errors="backslashreplace").decode() for file in others))}
+        )
+        rows = self.rows.get(key_of(candidate.input), [])
+        if rows and all(row.registered for row in rows) and not self.lacks_target(candidate):
+            return self.registered(waiting, rows)
+        return waiting
+
+    def registered(self, entry: Entry, rows: list[Acquisition]) -> Entry:
+        """Return the state of an acquisition that stands measured in the sheet, with the evidence to compare with from now on."""
+        found = evidence_of(self.registered_files(rows, entry.others))
+        facts = {"digest": found.digest, "files": found.files, "bytes": found.bytes, "newest": found.newest}
+        names = tuple(row.acquisition for row in rows)
+        return entry.model_copy(
+            update={"state": "registered", "reason": "", "act": False, "acquisitions": names, "named": _named(rows), **facts}
+        )
+
+    def settle(self, complete: Iterable[Candidate], refusals: Iterable[Refusal]) -> list[Refusal]:
+        """Note what registration made of the complete ones; return the refusals of others."""
+        self.read_sheet()
+        problems = {refusal.file: refusal.problem for refusal in refusals}
+        for candidate in complete:
+            entry = self.entries[key_of(candidate.input)]
+            rows = self.rows.get(key_of(candidate.input), [])
+            said = [problems[str(path)] for path in (candidate.input, candidate.target) if str(path) in problems]
+            if said:
+                self.entries[entry.file] = _refused(entry, said[0])
+            elif rows and all(row.registered for row in rows):
+                self.entries[entry.file] = self.registered(entry, rows)
+        mine = {str(path) for candidate in complete for path in (candidate.input, candidate.target)}
+        return [refusal for refusal in refusals if refusal.file not in mine]
+
+    def no_longer_there(self, entry: Entry) -> Entry:
+        """Return the state of what the ledger knows and the inbox does not hold (any more) as an acquisition of its own."""
+        if entry.state == "gone":
+            return entry
+        reason = "it is not there any more, or belongs to another acquisition now; nothing was registered from it."
+        if entry.acquisitions:
+            reason = "it is not in the sheet any more, and not in the inbox as it was."
+        return entry.model_copy(update={"state": "gone", "act": False, "reason": reason, "acquisitions": ()})
+
+    def entry(self, candidate: Candidate, **facts: Any) -> Entry:
+        """Return a line about a candidate, arriving unless `facts` say otherwise."""
+        reason = printable(facts.pop("reason", ""))
+        where = {"file": key_of(candidate.input), "inbox": key_of(self.inbox)}
+        return Entry(**({"state": "arriving"} | where | facts), name=printable(candidate.name), reason=reason)
+
+
+def _named(rows: Iterable[Acquisition]) -> tuple[str, ...]:
+    return tuple(sorted({path for row in rows for path in (row.input, row.target) if path}))
+
+
+def _refused(entry: Entry, problem: str) -> Entry:
+    return entry.model_copy(update={"state": "quarantined", "act": True, "reason": printable(problem)})
+
+
+def _unreadable(error: OSError) -> str:
+    return printable(f"{error.filename}: it cannot be read ({error.strerror}); check its permissions and the file server; {AGAIN}.")

@@ -1,0 +1,108 @@
+"""The inbox's ledger: one line of JSON for each change of an acquisition's state or of the evidence for it, never rewritten.
+
+The last line of an acquisition is its state. Lines are synced to the disk before anything follows from them. A line that a kill cut
+off was never said: it is removed when the ledger is next opened. What is later than `registered` stands in the receipts, not here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cvdm_core.files import disk_full_named
+
+State = Literal["arriving", "complete", "registered", "changed", "gone", "failed", "quarantined"]
+
+
+class Entry(BaseModel):
+    """What is known of one acquisition of an inbox.
+
+    Attributes
+    ----------
+    file : absolute path of its input (or the pattern of its inputs), by which lines belong together.
+    inbox : absolute path of the inbox.
+    name : the name that its file suggests.
+    reason : why it is in this state and what to do, or empty.
+    act : whether a person must do something.
+    digest, files, bytes, newest : the evidence: fingerprint of all names, sizes and modification times; how many files and bytes; the
+        latest modification time [seconds since 1970, the file server's clock]. From `registered` on, those of the registered files.
+    since : since when the files are known to be so [seconds since 1970, this machine's clock].
+    acquisitions : its rows in the sheet, from `registered` on.
+    named : the paths of input and target in those rows, from `registered` on.
+    others : names of files that belong to it beside input and target (a set of OME-TIFFs), from `registered` on.
+    time : when the line was written, UTC.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str
+    inbox: str
+    name: str
+    state: State
+    reason: str = ""
+    act: bool = False
+    digest: str = ""
+    files: int = 0
+    bytes: int = 0
+    newest: float = 0.0
+    since: float = 0.0
+    acquisitions: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    time: str = ""
+
+    def says_the_same(self, other: Entry | None) -> bool:
+        """Whether nothing but the time of writing differs, so that no line is due."""
+        return other is not None and other.model_copy(update={"time": self.time}) == self
+
+
+def ledger_file(sheet: str | Path) -> Path:
+    """Return the ledger's path, `<sheet stem>.inbox.jsonl` beside the sheet."""
+    return Path(sheet).with_name(f"{Path(sheet).stem}.inbox.jsonl")
+
+
+class Ledger:
+    """The ledger of a sheet; `latest` holds each acquisition's last line by its file."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the ledger, if there is one, and remove a line that a kill cut off; the caller holds the sheet's lock.
+
+        `damaged` holds the numbers of other lines that cannot be read, which are passed over.
+        """
+        self.path = path
+        self.latest: dict[str, Entry] = {}
+        self.damaged: list[int] = []
+        content = path.read_bytes() if path.exists() else b""
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(path, whole)
+        for number, line in enumerate(content[:whole].splitlines(), 1):
+            try:
+                entry = Entry.model_validate_json(line)
+            except ValidationError:
+                self.damaged.append(number)
+            else:
+                self.latest[entry.file] = entry
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Append the entries that say something new, and sync them to the disk.
+
+        Raises
+        ------
+        DiskFullError
+            If there is no space for them.
+        """
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        new = [entry.model_copy(update={"time": now}) for entry in entries if not entry.says_the_same(self.latest.get(entry.file))]
+        if not new:
+            return
+        with disk_full_named(self.path), open(self.path, "ab") as stream:
+            stream.write("".join(entry.model_dump_json() + "\n" for entry in new).encode("utf-8"))
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.latest |= {entry.file: entry for entry in new}
