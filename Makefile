@@ -16,7 +16,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet install --no-compile
 # uv unpacks the lock with a tenth of pip's CPU time, but knows nothing of pip's configuration (mirrors): pip stands in where it fails.
 UV := uv==0.13.9
 
-.PHONY: help env demo test test-readers format schemas lock clean
+.PHONY: help env demo test slurm-test test-readers format schemas lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ test: $(STAMP)  ## format, lint, types, import rules and all tests
 	$(BIN)/snakefmt --check .
 	$(BIN)/snakemake --lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+
+slurm-test: $(STAMP)  ## all tests on a real SLURM of one node, which it installs (as root, Debian or Ubuntu), starts and ends
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "slow or not slow" tests/slurm
 
 # In an environment of its own: the readers bring half as many packages again as the workflow.
 test-readers:  ## open stores and exports in ngff-zarr, bioio and napari's reader (installs them below build/)
