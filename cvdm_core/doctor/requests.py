@@ -75,7 +75,8 @@ def planned_requests(profile: Profile) -> list[Request]:
         If the workflow cannot be planned.
     """
     snakemake = Path(sys.executable).with_name("snakemake")
-    command = [str(snakemake), "--profile", str(profile.file.parent), "--dry-run", "--forceall", "--nolock"]
+    # Without a number of cores a dry run shows one thread for every rule.
+    command = [str(snakemake), "--profile", str(profile.file.parent), "--dry-run", "--forceall", "--nolock", "--cores", "9999"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PLAN_SECONDS, check=False, stdin=subprocess.DEVNULL)
     except FileNotFoundError:
@@ -94,8 +95,8 @@ def parse_plan(text: str) -> list[Request]:
     for part in re.split(r"^(?=(?:local)?(?:rule|checkpoint) \w+:$)", text, flags=re.MULTILINE)[1:]:
         rule = part.partition(":")[0].split()[-1]
         values = dict(re.findall(r"(\w+)=([^,\n]*)", (re.findall(r"^ +resources: (.*)$", part, re.MULTILINE) or [""])[0]))
-        if not values.keys() & {"mem_mb", "runtime"} or part.startswith("local"):
-            continue  # targets, which are no jobs
+        if part.startswith("local") or not re.search(r"^ +output:", part, re.MULTILINE):
+            continue  # targets, which never go to the queue
         threads = re.findall(r"^ +threads: (\d+)$", part, re.MULTILINE)
         found.append(_request(rule, int(threads[0]) if threads else 1, values))
     return found

@@ -15,15 +15,20 @@ PROFILE = Profile(Path("slurm/config.yaml"), "squeue", 20, retries=2)
 PLAN = """
 rule ingest:
     input: raw/a.tif
+    output: x.json
     resources: tmpdir=/tmp, disk_mb=<TBD>, mem_mb=2000, mem=2 GB, runtime=5
 rule ingest:
+    output: x.json
     resources: tmpdir=/tmp, mem_mb=1000, runtime=90, slurm_partition=long
 rule ingest:
+    output: x.json
     resources: tmpdir=/tmp, mem_mb=1500, runtime=9
 rule train:
     threads: 8
+    output: x.json
     resources: mem_mb=<TBD>, runtime=30, gres=gpu:h200:2, slurm_account=lab
-localrule all:
+rule all:
+    input: x.json
     resources: mem_mb=2000, runtime=60
 """
 
