@@ -18,7 +18,7 @@ UV := uv==0.13.9
 
 VIEWERS := build/viewers
 
-.PHONY: help env demo test test-readers viewers format schemas lock clean
+.PHONY: help env demo test slurm-test test-readers viewers format schemas lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,9 @@ test: $(STAMP)  ## format, lint, types, import rules and all tests
 	$(BIN)/snakefmt --check .
 	$(BIN)/snakemake --lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+
+slurm-test: $(STAMP)  ## all tests on a real SLURM of one node, which it installs (as root, Debian or Ubuntu), starts and ends
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "slow or not slow" tests/slurm
 
 # In an environment of its own: the readers bring half as many packages again as the workflow.
 test-readers:  ## open stores and exports in ngff-zarr, bioio and napari's reader (installs them below build/)

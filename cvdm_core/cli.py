@@ -209,6 +209,23 @@ def view(
     run(_load(config, overrides), acquisition, typer.echo, port=port, browser=browser, origins=allow_origin or ())
 
 
+@app.command()
+def doctor(
+    profile: Annotated[Path, typer.Option(help="folder of the Snakemake profile")] = Path("slurm"),
+    config: ConfigFiles = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+) -> None:
+    """Check a SLURM profile against the cluster before the first job: what is right, and what to change."""
+    from cvdm_core.doctor.checks import examine
+
+    failed = False
+    for finding in examine(_load(config, overrides), profile):
+        typer.echo(f"{finding.level:<5} {finding.text}")
+        failed = failed or finding.level == "fail"
+    if failed:
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Run the command line; a `UserError` becomes one sentence and exit status 2."""
     try:

@@ -1,0 +1,123 @@
+"""A real SLURM of one node on this machine, in namespaces of its own: nothing outside it is changed, and nothing outlives it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGES = ("munge", "slurm-client", "slurmctld", "slurmd", "iproute2")
+COMMANDS = ("munged", "squeue", "slurmctld", "slurmd", "ip")
+NAMESPACES = ("--mount", "--pid", "--net")
+UNSHARE = ("unshare", *NAMESPACES, "--fork", "--kill-child", "--mount-proc")
+
+
+class NoClusterError(Exception):
+    """SLURM cannot be run here; says why."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster; `first` is the process id, seen from outside, of its first process."""
+
+    folder: Path
+    first: int
+
+    def command(self, arguments: Sequence[str | Path], cwd: Path) -> list[str]:
+        """Return a command line that runs on the cluster's node."""
+        entered = ["nsenter", f"--target={self.first}", *NAMESPACES, f"--wd={cwd}"]
+        return [*entered, "--", *map(str, arguments)]
+
+    def run(
+        self, *arguments: str | Path, cwd: Path = Path("/"), env: Mapping[str, str] | None = None, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command on the cluster's node and return what came of it."""
+        command = self.command(arguments, cwd)
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL)
+
+    def said(self, *arguments: str) -> str:
+        """Run a SLURM command that must succeed and return its output."""
+        done = self.run(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def submitted(self) -> int:
+        """Return how many jobs were ever submitted."""
+        return max((int(number) for number in self.said("squeue", "--noheader", "--states=all", "--format=%A").split()), default=0)
+
+
+def install() -> None:
+    """Install the distribution's SLURM where it is missing.
+
+    Raises
+    ------
+    NoClusterError
+        If this is not root, or the packages cannot be had.
+    """
+    if os.geteuid() != 0:
+        raise NoClusterError("SLURM's daemons need root, and this is not root")
+    if all(shutil.which(command) for command in COMMANDS):
+        return
+    if not shutil.which("apt-get"):
+        raise NoClusterError(f"SLURM is not installed and there is no apt-get; install {' '.join(PACKAGES)}")
+    # The packages' own services must not start: a policy of 101 forbids it.
+    policy = Path("/usr/sbin/policy-rc.d")
+    ours = not policy.exists()
+    if ours:
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+    try:
+        for arguments in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *PACKAGES]):
+            command = ["apt-get", "-o", "Acquire::http::Timeout=10", "-o", "Acquire::Retries=0", *arguments]
+            done = subprocess.run(
+                command,
+                env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=180,
+                check=False,
+            )
+            if done.returncode:
+                raise NoClusterError(f"`{' '.join(command)}` failed: {done.stderr.strip()[-300:]}")
+    except subprocess.TimeoutExpired as error:
+        raise NoClusterError(f"the packages of SLURM did not come within {error.timeout:.0f} s") from None
+    finally:
+        if ours:
+            policy.unlink()
+
+
+@contextmanager
+def running(folder: Path, cpus: int = 2, memory_mb: int = 12_000) -> Iterator[Cluster]:
+    """Run a cluster with its files in `folder`, and end all its processes afterwards.
+
+    Raises
+    ------
+    NoClusterError
+        If SLURM cannot be installed, or this machine allows no namespaces.
+    """
+    install()
+    probe = subprocess.run([*UNSHARE, "true"], capture_output=True, text=True, timeout=30, check=False)
+    if probe.returncode:
+        raise NoClusterError(f"SLURM would have to touch this machine's own /etc/slurm: {probe.stderr.strip()}")
+    script = Path(__file__).with_name("cluster.sh")
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "cluster.log", "wb") as log:
+        command = [*UNSHARE, "bash", script, folder, str(cpus), str(memory_mb)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+    assert process.stdin and process.stdout
+    try:
+        # Ends with the word, or with the script.
+        word = process.stdout.readline().strip()
+        if word != b"up":
+            raise RuntimeError(f"the SLURM cluster did not start:\n{(folder / 'cluster.log').read_text()}")
+        first = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0]
+        yield Cluster(folder, int(first))
+    finally:
+        process.stdin.close()
+        process.wait(timeout=60)
+        process.stdout.close()

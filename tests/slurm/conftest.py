@@ -1,0 +1,25 @@
+"""One cluster for all tests of a process, and fresh copies of the tree that work on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, NoClusterError, running
+from site_tree import Site
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    try:
+        with running(tmp_path_factory.mktemp("slurm") / "cluster") as made:
+            yield made
+    except NoClusterError as error:
+        pytest.skip(f"LEFT OUT, nothing was tried on a SLURM: {error}")
+
+
+@pytest.fixture
+def site(cluster: Cluster, tmp_path: Path) -> Site:
+    """A fresh copy of the tree, from which commands are typed on the cluster; nothing is acquired yet."""
+    return Site.fresh(tmp_path / "site", cluster)

@@ -1,0 +1,76 @@
+"""A fresh copy of the tree on a cluster, in which commands run as a user types them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster import Cluster
+from facility import BIN, ROOT, Facility
+
+PARTS = ("Snakefile", "config", "cvdm_core", "profiles", "slurm", "workflow")
+
+
+@dataclass(frozen=True)
+class Site:
+    """The copy's folder as a facility, and the cluster on which its commands run."""
+
+    facility: Facility
+    cluster: Cluster
+
+    @classmethod
+    def fresh(cls, folder: Path, cluster: Cluster) -> Site:
+        """Copy what is in the tree, with the tiny configuration of the tests."""
+        folder.mkdir(parents=True)
+        for part in PARTS:
+            if (ROOT / part).is_dir() and not (ROOT / part).is_symlink():
+                shutil.copytree(ROOT / part, folder / part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.tsv"))
+            else:
+                shutil.copy2(ROOT / part, folder / part, follow_symlinks=False)
+        facility = Facility(folder)
+        facility.configure()
+        return cls(facility, cluster)
+
+    @property
+    def folder(self) -> Path:
+        return self.facility.folder
+
+    @property
+    def environment(self) -> dict[str, str]:
+        # The package of the copy, as after `make env` in it, with nothing of this machine's own settings and an empty home.
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "SNAKEMAKE", "XDG"))}
+        (self.folder / ".home").mkdir(exist_ok=True)
+        own = {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(self.folder), "HOME": str(self.folder / ".home")}
+        return {**kept, **own, "OMP_NUM_THREADS": "1"}
+
+    def typed(self, line: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+        """Run a command line in the copy's folder."""
+        return self.cluster.run(*shlex.split(line), cwd=self.folder, env=self.environment, timeout=timeout)
+
+    def started(self, line: str) -> subprocess.Popen[bytes]:
+        """Start a command line in the copy's folder; what it says goes to driver.log there."""
+        command = self.cluster.command(shlex.split(line), self.folder)
+        with open(self.folder / "driver.log", "wb") as log:
+            return subprocess.Popen(command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+
+    def jobs(self) -> dict[int, tuple[str, str]]:
+        """Return the state and the comment of this folder's jobs, finished ones too, by job id."""
+        listed = self.cluster.said("squeue", "--noheader", "--states=all", "--format=%A|%T|%Z|%k")
+        rows = [line.split("|", 3) for line in listed.splitlines()]
+        return {int(number): (state, comment) for number, state, folder, comment in rows if folder == str(self.folder)}
+
+    def wait_for_job(self, wanted: Callable[[str, str], bool], seconds: float = 90) -> int:
+        """Return the id of the first job whose state and comment are wanted, as soon as there is one."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            for number, (state, comment) in self.jobs().items():
+                if wanted(state, comment):
+                    return number
+            time.sleep(0.2)
+        raise AssertionError(f"no such job within {seconds} s: {self.jobs()}")

@@ -1,0 +1,63 @@
+"""`snakemake --profile slurm` as typed, on a real SLURM."""
+
+from __future__ import annotations
+
+import pytest
+from site_tree import Site
+
+from cvdm_core.records.receipts import read_json
+
+INGEST = "snakemake --profile slurm ingest_all"
+# The line of docs/cluster.md for a cluster without GPUs, with the CPUs that this one has.
+WITHOUT_GPUS = "snakemake --profile slurm --set-resources train:gpu=0 sample:gpu=0 --set-threads train=2 sample=1"
+SOON = " --slurm-init-seconds-before-status-checks 4"  # in place of 20: tiny jobs are done sooner than real ones
+
+
+def acquired(site: Site, **splits: str) -> None:
+    """Write and register an acquisition for each name, with targets for those that are trained or tested on."""
+    for name, split in splits.items():
+        site.facility.acquire(name, split, target=split != "predict")
+    registered = site.typed("cvdm register")
+    assert registered.returncode == 0, registered.stdout + registered.stderr
+
+
+def test_the_smallest_workflow_runs_as_typed_and_a_second_run_submits_nothing(site: Site) -> None:
+    acquired(site, pair="train")
+
+    first = site.typed(INGEST)
+
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert read_json(site.folder / "results/pair/ingest.json")["subject"] == "pair"
+    assert [state for state, _ in site.jobs().values()] == ["COMPLETED"]
+    job = site.cluster.said("scontrol", "show", "job", str(*site.jobs()))
+    assert "mem=2000M" in job and "TimeLimit=00:05:00" in job and "gres/gpu" not in job
+
+    second = site.typed(INGEST)
+
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "Nothing to be done" in second.stdout + second.stderr
+    assert len(site.jobs()) == 1
+
+
+@pytest.mark.slow
+def test_a_whole_night_runs_on_a_cluster_without_gpus_with_one_more_line(site: Site) -> None:
+    acquired(site, pair="train", checked="val", new="predict")
+
+    done = site.typed(WITHOUT_GPUS + SOON, timeout=800)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read_json(site.folder / "results/new/tiny/report.json")["stage"] == "report"
+    assert {state for state, _ in site.jobs().values()} == {"COMPLETED"}
+    asked = [site.cluster.said("scontrol", "show", "job", str(number)) for number in site.jobs()]
+    assert not any("gres/gpu" in job for job in asked)
+
+
+@pytest.mark.slow
+def test_training_asks_for_the_gpu_that_the_profile_names(site: Site) -> None:
+    acquired(site, pair="train", checked="val")
+
+    done = site.typed("snakemake --profile slurm --set-threads train=2 --until train train_only" + SOON)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    training = site.wait_for_job(lambda _, comment: comment.startswith("rule_train"))
+    assert "gres/gpu=1" in site.cluster.said("scontrol", "show", "job", str(training))

@@ -1,0 +1,135 @@
+"""What the doctor reads from SLURM and from a dry run, on lines of clusters that are not at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cvdm_core.doctor.checks import check_request, check_writable, misfit
+from cvdm_core.doctor.requests import Profile, Request, largest, parse_plan, read_profile
+from cvdm_core.doctor.slurm import Cluster, Node, Partition, minutes, node, partition
+from cvdm_core.errors import UserError
+
+PROFILE = Profile(Path("slurm/config.yaml"), "squeue", 20, retries=2)
+PLAN = """
+rule ingest:
+    input: raw/a.tif
+    output: x.json
+    resources: tmpdir=/tmp, disk_mb=<TBD>, mem_mb=2000, mem=2 GB, runtime=5
+rule ingest:
+    output: x.json
+    resources: tmpdir=/tmp, mem_mb=1000, runtime=90, slurm_partition=long
+rule ingest:
+    output: x.json
+    resources: tmpdir=/tmp, mem_mb=1500, runtime=9
+rule train:
+    threads: 8
+    output: x.json
+    resources: mem_mb=<TBD>, runtime=30, gres=gpu:h200:2, slurm_account=lab
+rule all:
+    input: x.json
+    resources: mem_mb=2000, runtime=60
+"""
+
+
+def a_node(**values: object) -> Node:
+    line = {"NodeName": "n1", "CPUTot": 8, "RealMemory": 64000, "State": "IDLE", "Partitions": "cpu,gpu", **values}
+    return node(" ".join(f"{key}={value}" for key, value in line.items()))
+
+
+def test_a_plan_gives_the_largest_request_of_each_rule_and_partition() -> None:
+    assert largest(parse_plan(PLAN)) == [
+        Request("ingest", mem_mb=2000, minutes=9),
+        Request("ingest", partition="long", mem_mb=1000, minutes=90),
+        Request("train", account="lab", gpus=2, gpu_model="h200", threads=8, minutes=30),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1-00:00:00", 1440), ("12:30:00", 750), ("30:00", 30), ("2-12:00:00", 3600), ("UNLIMITED", None), ("NONE", None)],
+)
+def test_times_of_slurm(text: str, expected: int | None) -> None:
+    assert minutes(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("gres", "expected"),
+    [
+        ("gpu:h200:4(S:0-1)", {"h200": 4}),
+        ("gpu:2", {"": 2}),
+        ("gpu:a100:4,gpu:v100:2,mps:400", {"a100": 4, "v100": 2}),
+        ("nvme:1,gpu:a100_1g.5gb:7", {"a100_1g.5gb": 7}),
+        ("mps:100", {}),
+        ("(null)", {}),
+    ],
+)
+def test_gpus_of_a_node(gres: str, expected: dict[str, int]) -> None:
+    assert a_node(Gres=gres).gpus == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "usable"),
+    [
+        ("IDLE", True),
+        ("MIXED", True),
+        ("IDLE+CLOUD+POWERED_DOWN", True),
+        ("IDLE+DRAIN", False),
+        ("DOWN*", False),
+        ("IDLE*", False),
+        ("ALLOCATED+NOT_RESPONDING", False),
+    ],
+)
+def test_whether_a_node_takes_jobs(state: str, usable: bool) -> None:
+    assert a_node(State=state).usable is usable
+
+
+def test_no_single_node_has_all_that_different_nodes_have() -> None:
+    nodes = [a_node(Gres="gpu:1", RealMemory=1000), a_node(NodeName="n2")]
+    assert misfit(Request("train", gpus=1, mem_mb=9000), nodes, None) == "no node has 1 GPU and 1 CPUs and 9000 MB of memory together"
+    assert not misfit(Request("train", gpus=1, mem_mb=900), nodes, None)
+
+
+def lines(request: Request, the_node: Node, accounts: frozenset[str] | None = None) -> list[str]:
+    cluster = Cluster(600, {"cpu": Partition("cpu", up=True, default=True, minutes=100)}, (the_node,), accounts)
+    return [f"{found.level} {found.text}" for found in check_request(PROFILE, request, cluster)]
+
+
+def test_a_retry_that_would_be_refused_is_a_warning() -> None:
+    assert lines(Request("train", mem_mb=100, minutes=40), a_node()) == [
+        "ok train: 1 CPUs, 100 MB, 40 min in the partition cpu",
+        "warn train: attempt 3 asks for 3 times the memory and time, and 120 min are more than the limit of 100 min: it would be refused",
+    ]
+
+
+def test_drained_nodes_are_a_warning_and_an_unknown_account_a_failure() -> None:
+    found = lines(Request("train", account="lap"), a_node(State="IDLE+DRAIN"), frozenset({"lab"}))
+    assert found[0].startswith("fail train: you have no account 'lap'; write one of yours (lab)")
+    assert found[1].startswith("warn train: all nodes that could grant")
+
+
+def test_a_folder_that_cannot_be_made_is_a_failure(tmp_path: Path) -> None:
+    assert check_writable(tmp_path / "new" / "results").level == "ok"
+    assert check_writable(Path("/proc/nowhere")).level == "fail"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "there is no such profile"),
+        ("executor: [", "not readable YAML"),
+        ("cores: 2", "does not say `executor: slurm`"),
+        ("executor: slurm\nretries: many", "must be whole numbers"),
+    ],
+)
+def test_a_profile_that_cannot_be_checked_is_refused(tmp_path: Path, text: str | None, sentence: str) -> None:
+    if text:
+        (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        read_profile(tmp_path)
+
+
+def test_a_partition_without_limit_and_one_that_is_down() -> None:
+    assert partition("PartitionName=a MaxTime=UNLIMITED State=UP Default=YES") == Partition("a", True, True, None)
+    assert not partition("PartitionName=a MaxTime=1:00:00 State=DRAIN Default=NO").up
