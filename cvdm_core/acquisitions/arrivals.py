@@ -143,8 +143,10 @@ def missing_marker(candidate: Candidate, inbox: Path, marker: str) -> str:
     return f"there is no marker {wanted!r} in {folder} yet"
 
 
-def check_complete(candidate: Candidate) -> tuple[Path, ...]:
-    """Check that every expected plane of input and target is there and the last page can be read; return all their files.
+def check_complete(candidate: Candidate) -> tuple[tuple[Path, ...], int]:
+    """Check that every expected plane of input and target is there and the last page can be read.
+
+    Returns all their files, and how many images (positions) the input holds.
 
     Raises
     ------
@@ -152,13 +154,15 @@ def check_complete(candidate: Candidate) -> tuple[Path, ...]:
         If that is not so. `PartOfSet` if the input only continues an image that begins in another file.
     """
     files: set[Path] = set()
+    images = 0
     for path in filter(None, (candidate.input, candidate.target)):
         with open_acquired(path) as planes:
             planes.check_complete()
             files |= set(planes.files)
             last = planes.header.further[-1:]
+            images = images or 1 + len(planes.header.further)
         for number in last:
             with open_acquired(path, series=number) as planes:
                 planes.check_complete()
                 files |= set(planes.files)
-    return tuple(sorted(files))
+    return tuple(sorted(files)), images

@@ -186,7 +186,7 @@ class Look:
     def opened(self, candidate: Candidate, waiting: Entry) -> Entry:
         """Return the state of a quiet acquisition after a look into its files."""
         try:
-            files = check_complete(candidate)
+            files, images = check_complete(candidate)
         except PartOfSet as error:
             if key_of(error.first) in self.inputs:
                 reason = f"it is a part of {error.first.name}, which is not registered yet; {AGAIN}."
@@ -208,7 +208,8 @@ class Look:
             update={"others": tuple(sorted(file.name.encode(errors="backslashreplace").decode() for file in others))}
         )
         rows = self.rows.get(key_of(candidate.input), [])
-        if rows and all(row.registered for row in rows) and not self.lacks_target(candidate):
+        all_images = len(rows) >= images or any(row.series is None for row in rows)
+        if rows and all_images and all(row.registered for row in rows) and not self.lacks_target(candidate):
             return self.registered(waiting, rows)
         return waiting
 

@@ -164,7 +164,7 @@ def test_a_file_that_changes_while_it_is_read_is_arriving_still(look: Look, monk
     plane("a")
     look(0)
 
-    def written_meanwhile(candidate: Candidate) -> tuple[Path, ...]:
+    def written_meanwhile(candidate: Candidate) -> tuple[tuple[Path, ...], int]:
         tiff("inbox/a.tif", 48, 50)
         return check_complete(candidate)
 
@@ -283,6 +283,19 @@ def test_two_positions_of_a_file_are_two_rows_and_one_arrival(look: Look) -> Non
     assert sheet() == ["p_s0", "p_s1"] and states() == {"p": "registered"}
     assert Ledger(ledger_file(SHEET)).latest[str(Path("inbox/p.ome.tif").resolve())].acquisitions == ("p_s0", "p_s1")
     assert not look(30)
+
+
+def test_a_position_that_is_refused_is_not_forgotten(look: Look) -> None:
+    plane("p_s1")
+    look(0)
+    look(20)
+    positions = [np.full((16, 20), number, "uint16") for number in range(2)]
+    with tifffile.TiffWriter("inbox/p.ome.tif", ome=True) as file:
+        for array in positions:
+            file.write(array, photometric="minisblack", metadata={"axes": "YX", "PhysicalSizeX": 0.1, "PhysicalSizeY": 0.1})
+    look(21)
+    assert look(40) and look(50)
+    assert sheet() == ["p_s1", "p_s0"] and states()["p"] == "quarantined" and "the name 'p_s1' belongs to" in reason("p")
 
 
 def test_a_set_of_files_in_the_inbox_itself_waits_for_its_last_file(look: Look) -> None:
