@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from site_tree import Site
 
@@ -30,7 +32,7 @@ def test_the_smallest_workflow_runs_as_typed_and_a_second_run_submits_nothing(si
     assert read_json(site.folder / "results/pair/ingest.json")["subject"] == "pair"
     assert [state for state, _ in site.jobs().values()] == ["COMPLETED"]
     job = site.cluster.said("scontrol", "show", "job", str(*site.jobs()))
-    assert "mem=2000M" in job and "TimeLimit=00:05:00" in job and "gres/gpu" not in job
+    assert "mem=2000M" in job and "TimeLimit=00:05:00" in job and "TresPerJob" not in job
 
     second = site.typed(INGEST)
 
@@ -49,7 +51,7 @@ def test_a_whole_night_runs_on_a_cluster_without_gpus_with_one_more_line(site: S
     assert read_json(site.folder / "results/new/tiny/report.json")["stage"] == "report"
     assert {state for state, _ in site.jobs().values()} == {"COMPLETED"}
     asked = [site.cluster.said("scontrol", "show", "job", str(number)) for number in site.jobs()]
-    assert not any("gres/gpu" in job for job in asked)
+    assert not any("TresPerJob" in job for job in asked)
 
 
 @pytest.mark.slow
@@ -60,4 +62,4 @@ def test_training_asks_for_the_gpu_that_the_profile_names(site: Site) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     training = site.wait_for_job(lambda _, comment: comment.startswith("rule_train"))
-    assert "gres/gpu=1" in site.cluster.said("scontrol", "show", "job", str(training))
+    assert re.search(r"TresPerJob=gres[:/]gpu:1\b", site.cluster.said("scontrol", "show", "job", str(training)))
