@@ -362,7 +362,9 @@ def test_what_cannot_be_shown_is_one_sentence(tmp_path: Path) -> None:
 def test_the_command_prints_the_address_serves_and_ends_quietly(tmp_path: Path) -> None:
     config, _ = make_acquisition(tmp_path, restored=False)
     (tmp_path / "config.yaml").write_text(config.model_dump_json())
-    command = [sys.executable, "-c", "from cvdm_core.cli import main; main()", "view", NAME, "--config", str(tmp_path / "config.yaml")]
+    # A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from cvdm_core.cli import main; main()"
+    command = [sys.executable, "-c", code, "view", NAME, "--config", str(tmp_path / "config.yaml")]
     process = subprocess.Popen([*command, "--no-browser"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout and process.stderr
