@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast, get_args
 
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from cvdm_core.acquisitions.candidates import Candidate, find_candidates
+from cvdm_core.acquisitions.draft import Draft, identity
 from cvdm_core.acquisitions.measure import UNMEASURED, knows_pixel_size, measure
 from cvdm_core.acquisitions.positions import split_positions
 from cvdm_core.acquisitions.refusals import Refusal, refusals_file, tell, write_refusals
@@ -25,7 +26,7 @@ from cvdm_core.config import Config, Split
 from cvdm_core.errors import UserError
 from cvdm_core.images.sequence import is_pattern
 from cvdm_core.lock import locked
-from cvdm_core.sheet import NAME_RULE, Acquisition, Unusable, clean_name, is_name, read_rows, write_sheet
+from cvdm_core.sheet import NAME_RULE, Acquisition, clean_name, is_name, read_rows, write_sheet
 
 RESERVED = ("index.html",)  # stands beside the acquisitions in the folder of results
 
@@ -37,57 +38,6 @@ class Outcome:
     refusals: list[Refusal]
     remarks: list[str]
     registered: int
-
-
-@dataclass
-class _Sheet:
-    """The sheet on its way through registration."""
-
-    path: Path
-    rows: dict[str, Acquisition]
-    set_aside: list[Unusable]
-    refusals: list[Refusal]
-    new: set[str] = field(default_factory=set)
-    refused: set[str] = field(default_factory=set)
-    names: dict[str, str] = field(init=False)
-    files: dict[tuple[Path, int | None], str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.names = {name.lower(): name for name in self.rows}
-        self.files = {}
-        for row in self.rows.values():
-            self.know_files(row)
-
-    def know_files(self, row: Acquisition) -> None:
-        """Remember whose the files of a row are."""
-        for path in filter(None, (row.input, row.target)):
-            self.files.setdefault((_identity(path), row.series), row.acquisition)
-
-    def owner(self, path: Path, series: int | None) -> str | None:
-        """Return who has an image of a file already: a row without a number has them all."""
-        file = _identity(path)
-        numbers = (None, 0) if series is None else (series, None)
-        return next((self.files[file, number] for number in numbers if (file, number) in self.files), None)
-
-    def add(self, row: Acquisition) -> None:
-        """Add a row that was not in the sheet."""
-        self.rows[row.acquisition] = row
-        self.names[row.acquisition.lower()] = row.acquisition
-        self.new.add(row.acquisition)
-        self.know_files(row)
-
-    def refuse(self, name: str, file: str | Path, problem: str) -> None:
-        """Note a refusal of something that is no row."""
-        self.refusals.append(Refusal(name, str(file), problem))
-
-    def refuse_row(self, row: Acquisition, file: str, problem: str) -> None:
-        """Refuse a row: a new one is left out, an older one stays without its measured columns."""
-        self.refuse(row.acquisition, file, problem)
-        self.refused.add(row.acquisition)
-        if row.acquisition in self.new:
-            del self.rows[row.acquisition]
-        else:
-            self.rows[row.acquisition] = row.model_copy(update=dict(UNMEASURED))
 
 
 def register(
@@ -152,15 +102,15 @@ def add_to_sheet(
         raise UserError(f"--pixel-size-um {pixel_size_um}: give a length in micrometres above 0.")
     path = Path(config.acquisitions)
     rows, unusable = read_rows(path) if path.exists() or not paths else ({}, [])
-    sheet = _Sheet(path, rows, unusable, [Refusal(line.acquisition, line.cells.get("input", ""), line.problem) for line in unusable])
+    sheet = Draft(path, rows, unusable, [Refusal(line.acquisition, line.cells.get("input", ""), line.problem) for line in unusable])
     registered = {file for file, _ in sheet.files}
-    candidates, refused = find_candidates([Path(given) for given in paths], lambda path: _identity(path) in registered)
+    candidates, refused = find_candidates([Path(given) for given in paths], lambda path: identity(path) in registered)
     if name is not None and len(candidates) + len(refused) != 1:
         raise UserError(f"--name {name}: it names one acquisition, and {len(candidates)} were given; leave it out, or give one file.")
     sheet.refusals += refused
-    given = {_identity(candidate.input) for candidate in candidates} | registered
+    given = {identity(candidate.input) for candidate in candidates} | registered
     for whole in candidates if name is None else [replace(candidate, name=name) for candidate in candidates]:
-        images = split_positions(whole, lambda path: _identity(path) in given)
+        images = split_positions(whole, lambda path: identity(path) in given)
         if isinstance(images, Refusal):
             sheet.refusals.append(images)
             continue
@@ -174,7 +124,7 @@ def add_to_sheet(
     return Outcome(sheet.refusals, remarks, sum(row.registered for row in sheet.rows.values()))
 
 
-def _add(sheet: _Sheet, candidate: Candidate, name: str | None, specimen: str | None, split: Split, pixel_size_um: float | None) -> None:
+def _add(sheet: Draft, candidate: Candidate, name: str | None, specimen: str | None, split: Split, pixel_size_um: float | None) -> None:
     """Add one candidate to the sheet, or complete the row that holds its input already."""
     wanted = candidate.name
     owner = sheet.owner(candidate.input, candidate.series)
@@ -182,7 +132,7 @@ def _add(sheet: _Sheet, candidate: Candidate, name: str | None, specimen: str | 
         if name is not None and wanted != owner:
             problem = f"{candidate.input}: it is registered already, as `{owner}`; leave out --name {name}."
             sheet.refuse(name, candidate.input, problem)
-        elif _identity(sheet.rows[owner].input) == _identity(candidate.input):
+        elif identity(sheet.rows[owner].input) == identity(candidate.input):
             _complete(sheet, sheet.rows[owner], candidate, pixel_size_um)
         return
     problem = _unusable_name(sheet, candidate, wanted) or _unusable_specimen(candidate, specimen) or _unusable_path(candidate)
@@ -203,7 +153,7 @@ def _add(sheet: _Sheet, candidate: Candidate, name: str | None, specimen: str | 
     )
 
 
-def _complete(sheet: _Sheet, row: Acquisition, candidate: Candidate, pixel_size_um: float | None) -> None:
+def _complete(sheet: Draft, row: Acquisition, candidate: Candidate, pixel_size_um: float | None) -> None:
     """Fill into a row that stood in the sheet what has come since: its target, its pixel size."""
     stated = row.stated_pixel_size_um or _missing_pixel_size(candidate, pixel_size_um)
     target = row.target or str(candidate.target or "")
@@ -218,7 +168,7 @@ def _missing_pixel_size(candidate: Candidate, pixel_size_um: float | None) -> fl
         return None
 
 
-def _unusable_name(sheet: _Sheet, candidate: Candidate, wanted: str) -> str:
+def _unusable_name(sheet: Draft, candidate: Candidate, wanted: str) -> str:
     clean = clean_name(wanted)
     command = f"cvdm register {shlex.quote(str(candidate.input))} --name"
     if not is_name(wanted) or wanted.lower() in RESERVED:
@@ -243,24 +193,20 @@ def _unusable_path(candidate: Candidate) -> str:
     return ""
 
 
-def _identity(path: str | Path) -> Path:
-    return Path(path).resolve()
-
-
-def _refuse_repeated_files(sheet: _Sheet) -> None:
+def _refuse_repeated_files(sheet: Draft) -> None:
     first: dict[tuple[Path, int | None], Acquisition] = {}
     for row in list(sheet.rows.values()):
-        other = first.setdefault((_identity(row.input), row.series), row)
+        other = first.setdefault((identity(row.input), row.series), row)
         if other is not row:
             problem = f"{row.input}: it is the input of `{other.acquisition}` and of `{row.acquisition}`; remove one row from {sheet.path}."
-        elif row.target and _identity(row.target) == _identity(row.input):
+        elif row.target and identity(row.target) == identity(row.input):
             problem = f"{row.input}: it is named as input and as target of `{row.acquisition}`; correct the row in {sheet.path}."
         else:
             continue
         sheet.refuse_row(row, row.input, problem)
 
 
-def _refuse_leaks(sheet: _Sheet) -> None:
+def _refuse_leaks(sheet: Draft) -> None:
     """Refuse rows whose specimen stands in another split further up: a model would be judged on what it was trained on."""
     first: dict[str, Acquisition] = {}
     for row in list(sheet.rows.values()):
@@ -274,7 +220,7 @@ def _refuse_leaks(sheet: _Sheet) -> None:
             )
 
 
-def _measure_all(sheet: _Sheet, scale: int, anew: bool) -> list[str]:
+def _measure_all(sheet: Draft, scale: int, anew: bool) -> list[str]:
     remarks: list[str] = []
     console = Console(stderr=True)
     waiting = [row for row in sheet.rows.values() if row.acquisition not in sheet.refused and (anew or not row.registered)]
@@ -288,7 +234,7 @@ def _measure_all(sheet: _Sheet, scale: int, anew: bool) -> list[str]:
     return remarks
 
 
-def _state_in(sheet: _Sheet, row: Acquisition) -> Callable[[str], str]:
+def _state_in(sheet: Draft, row: Acquisition) -> Callable[[str], str]:
     def words(column: str) -> str:
         if row.acquisition not in sheet.new:
             return f"state it: put it in micrometres into the column {column} of the row `{row.acquisition}` in {sheet.path}"
@@ -302,7 +248,7 @@ def _state_in(sheet: _Sheet, row: Acquisition) -> Callable[[str], str]:
     return words
 
 
-def _guesses(sheet: _Sheet, paths: Sequence[Path]) -> list[str]:
+def _guesses(sheet: Draft, paths: Sequence[Path]) -> list[str]:
     """Tell which new rows hold a pattern that nobody wrote."""
     guessed = [sheet.rows[name].input for name in sheet.new if name in sheet.rows and Path(sheet.rows[name].input) not in paths]
     return [

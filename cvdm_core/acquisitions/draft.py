@@ -1,0 +1,67 @@
+"""The sheet on its way through registration: rows, whose files are whose, and what was refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cvdm_core.acquisitions.measure import UNMEASURED
+from cvdm_core.acquisitions.refusals import Refusal
+from cvdm_core.sheet import Acquisition, Unusable
+
+
+def identity(path: str | Path) -> Path:
+    """Return what makes two ways of writing a path the same file."""
+    return Path(path).resolve()
+
+
+@dataclass
+class Draft:
+    """The sheet on its way through registration."""
+
+    path: Path
+    rows: dict[str, Acquisition]
+    set_aside: list[Unusable]
+    refusals: list[Refusal]
+    new: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+    names: dict[str, str] = field(init=False)
+    files: dict[tuple[Path, int | None], str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take stock of the rows that are there."""
+        self.names = {name.lower(): name for name in self.rows}
+        self.files = {}
+        for row in self.rows.values():
+            self.know_files(row)
+
+    def know_files(self, row: Acquisition) -> None:
+        """Remember whose the files of a row are."""
+        for path in filter(None, (row.input, row.target)):
+            self.files.setdefault((identity(path), row.series), row.acquisition)
+
+    def owner(self, path: Path, series: int | None) -> str | None:
+        """Return who has an image of a file already: a row without a number has them all."""
+        file = identity(path)
+        numbers = (None, 0) if series is None else (series, None)
+        return next((self.files[file, number] for number in numbers if (file, number) in self.files), None)
+
+    def add(self, row: Acquisition) -> None:
+        """Add a row that was not in the sheet."""
+        self.rows[row.acquisition] = row
+        self.names[row.acquisition.lower()] = row.acquisition
+        self.new.add(row.acquisition)
+        self.know_files(row)
+
+    def refuse(self, name: str, file: str | Path, problem: str) -> None:
+        """Note a refusal of something that is no row."""
+        self.refusals.append(Refusal(name, str(file), problem))
+
+    def refuse_row(self, row: Acquisition, file: str, problem: str) -> None:
+        """Refuse a row: a new one is left out, an older one stays without its measured columns."""
+        self.refuse(row.acquisition, file, problem)
+        self.refused.add(row.acquisition)
+        if row.acquisition in self.new:
+            del self.rows[row.acquisition]
+        else:
+            self.rows[row.acquisition] = row.model_copy(update=dict(UNMEASURED))
