@@ -18,6 +18,7 @@ from cvdm_core.acquisitions.register import add_to_sheet
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.lock import locked
+from cvdm_core.routing import Routes, find_routes
 
 
 def register_inbox(
@@ -45,7 +46,8 @@ def register_inbox(
     Returns
     -------
     bool
-        Whether a person must act: something failed, was refused, changed after its registration, or vanished before ingestion.
+        Whether a person must act: something failed, was refused, changed after its registration, vanished before ingestion,
+        or is restored by no model.
 
     Raises
     ------
@@ -68,26 +70,29 @@ def register_inbox(
             tell(outcome.remarks, others)
     for number in look.ledger.damaged:
         print(f"note: {look.ledger.path}, line {number}: it cannot be read and is passed over.")
-    _report(config, look.entries.values())
-    return any(entry.act for entry in look.entries.values())
+    routes = find_routes(config, [row for rows in look.rows.values() for row in rows])
+    _report(config, routes, look.entries.values())
+    return bool(routes.problems) or any(entry.act for entry in look.entries.values())
 
 
-def _report(config: Config, entries: Iterable[Entry]) -> None:
-    """Print everything that is not simply registered, and how many are in which state."""
+def _report(config: Config, routes: Routes, entries: Iterable[Entry]) -> None:
+    """Print everything that is not simply registered, what no model restores, and how many are in which state."""
     states: Counter[str] = Counter()
     for entry in entries:
-        state = _later(config, entry) if entry.state == "registered" else entry.state
+        state = _later(config, routes, entry) if entry.state == "registered" else entry.state
         states[state] += 1
         if entry.act or entry.state == "arriving":
             print(f"{entry.state}: {entry.name} ({entry.file}): {entry.reason}")
+    for sentence in routes.sentences():
+        print(f"not restored: {sentence}")
     del states["gone"]
     print(f"inbox: {', '.join(f'{count} {state}' for state, count in sorted(states.items())) or 'nothing'}.")
 
 
-def _later(config: Config, entry: Entry) -> str:
+def _later(config: Config, routes: Routes, entry: Entry) -> str:
     """Return how far a registered acquisition has come, from its receipts; of several images in a file, the one that is least far."""
     stages = {"reported": paths.report_receipt, "restored": paths.stitch_receipt, "ingested": paths.ingest_receipt}
     for state, receipt in stages.items():
-        if all(receipt(config, name).exists() for name in entry.acquisitions):
+        if all(receipt(routes.configs.get(name, config), name).exists() for name in entry.acquisitions):
             return state
     return "registered"

@@ -26,6 +26,7 @@ from cvdm_core.config import Config, Split
 from cvdm_core.errors import UserError
 from cvdm_core.images.sequence import is_pattern
 from cvdm_core.lock import locked
+from cvdm_core.routing import Router, find_routes
 from cvdm_core.sheet import NAME_RULE, Acquisition, clean_name, is_name, read_rows, write_sheet
 
 RESERVED = ("index.html",)  # stands beside the acquisitions in the folder of results
@@ -33,10 +34,11 @@ RESERVED = ("index.html",)  # stands beside the acquisitions in the folder of re
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a registration came to: everything refused, what a person should know, and how many rows of the sheet are measured."""
+    """What a registration came to: everything refused, what a person should know, what no model restores, and how many are measured."""
 
     refusals: list[Refusal]
     remarks: list[str]
+    unrouted: list[str]
     registered: int
 
 
@@ -54,7 +56,7 @@ def register(
     Parameters
     ----------
     config
-        Names the sheet (`acquisitions`) and the scale of pairs (`model.scale`).
+        Names the sheet (`acquisitions`) and the model of each acquisition, whose scale its pair must have.
     paths
         TIFF files, and folders that hold them (see `candidates`); none measures what stands in the sheet. What is registered already
         is not added twice.
@@ -72,7 +74,7 @@ def register(
     path = Path(config.acquisitions)
     with locked(path):
         outcome = add_to_sheet(config, paths, name=name, specimen=specimen, split=split, pixel_size_um=pixel_size_um)
-    tell(outcome.remarks, outcome.refusals)
+    tell([*outcome.remarks, *outcome.unrouted], outcome.refusals)
     if outcome.refusals:
         count = len(outcome.refusals)
         raise UserError(
@@ -118,10 +120,11 @@ def add_to_sheet(
             _add(sheet, candidate, name, specimen, cast(Split, split), pixel_size_um)
     _refuse_repeated_files(sheet)
     _refuse_leaks(sheet)
-    remarks = _guesses(sheet, [Path(given) for given in paths]) + _measure_all(sheet, config.model.scale, anew)
+    remarks = _guesses(sheet, [Path(given) for given in paths]) + _measure_all(sheet, config, anew)
     write_sheet(path, sheet.rows, sheet.set_aside)
     write_refusals(path, sheet.refusals)
-    return Outcome(sheet.refusals, remarks, sum(row.registered for row in sheet.rows.values()))
+    unrouted = find_routes(config, sheet.rows.values()).sentences()
+    return Outcome(sheet.refusals, remarks, unrouted, sum(row.registered for row in sheet.rows.values()))
 
 
 def _add(sheet: Draft, candidate: Candidate, name: str | None, specimen: str | None, split: Split, pixel_size_um: float | None) -> None:
@@ -220,13 +223,14 @@ def _refuse_leaks(sheet: Draft) -> None:
             )
 
 
-def _measure_all(sheet: Draft, scale: int, anew: bool) -> list[str]:
+def _measure_all(sheet: Draft, config: Config, anew: bool) -> list[str]:
     remarks: list[str] = []
+    scale_of = Router(config).pair_scale
     console = Console(stderr=True)
     waiting = [row for row in sheet.rows.values() if row.acquisition not in sheet.refused and (anew or not row.registered)]
     for row in track(waiting, "reading headers", console=console, transient=True, disable=not console.is_terminal):
         try:
-            sheet.rows[row.acquisition], said = measure(row, scale, _state_in(sheet, row))
+            sheet.rows[row.acquisition], said = measure(row, scale_of, _state_in(sheet, row))
         except UserError as error:
             sheet.refuse_row(row, row.input, str(error))
         else:

@@ -27,6 +27,7 @@ from cvdm_core.report.gallery import channel_pictures
 from cvdm_core.report.page import render
 from cvdm_core.report.planes import find_sources
 from cvdm_core.report.provenance import facts, methods
+from cvdm_core.routing import routed
 from cvdm_core.sheet import Acquisition, find_acquisition
 
 
@@ -38,10 +39,12 @@ def write_report(config: Config, acquisition: str) -> Path:
     UserError
         If the acquisition is not in the sheet, or a store, a receipt or the metrics are missing or damaged.
     """
+    row = find_acquisition(config.acquisitions, acquisition)
+    config = routed(config, row)
     page = paths.report_page(config, acquisition)
     with stage(paths.report_receipt(config, acquisition), "report", acquisition, config.results) as receipt:
         read = [paths.stitch_receipt(config, acquisition), paths.evaluate_receipt(config, acquisition)]
-        write_file(page, render("acquisition.html.j2", **_content(config, find_acquisition(config.acquisitions, acquisition))))
+        write_file(page, render("acquisition.html.j2", **_content(config, row)))
         receipt.read = {str(path): sha256_file(path) for path in read}
         receipt.wrote = {str(page): sha256_file(page)}
         receipt.details = {"bytes": page.stat().st_size}

@@ -27,6 +27,7 @@ from cvdm_core.report import tables
 from cvdm_core.report.page import render
 from cvdm_core.report.pictures import ScaleBar, display_shape, match, png_uri, resize, scale_bar, window
 from cvdm_core.report.planes import find_sources, open_plane, read_field
+from cvdm_core.routing import Routes, find_routes
 from cvdm_core.sheet import Acquisition, read_sheet
 
 THUMBNAIL = 128  # longer side [pixels]
@@ -55,9 +56,11 @@ class Thumbnail:
 
 @dataclass(frozen=True)
 class Card:
-    """One acquisition on the page."""
+    """One acquisition on the page; `config` is the one that it is restored with."""
 
     row: Acquisition
+    config: Config
+    route: str
     state: str
     detail: str
     link: str
@@ -86,7 +89,8 @@ def write_index(config: Config) -> Path:
         rows = read_sheet(config.acquisitions)
     except UserError as error:
         problems.append(str(error))
-    cards = [_card(config, row, [failure for failure in failures if failure.subject == name]) for name, row in rows.items()]
+    routes = find_routes(config, rows.values())
+    cards = [_card(config, routes, row, [failure for failure in failures if failure.subject == name]) for name, row in rows.items()]
     cards.sort(key=lambda card: card.state == "training only")  # people come for what was restored
     page = paths.index_page(config)
     content = render(
@@ -96,7 +100,8 @@ def write_index(config: Config) -> Path:
         refused=read_refused(Path(config.acquisitions)),
         other_failures=[failure for failure in failures if failure.subject not in rows],
         totals=_totals(config, cards),
-        model=config.model.name,
+        models=sorted({route.model for route in routes.routes.values()}) or [config.model.name],
+        unrouted=routes.sentences(),
         sheet=config.acquisitions,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -128,10 +133,12 @@ def read_refused(sheet: Path) -> list[dict[str, str]]:
     return [{key: str(row.get(key) or "") for key in ("acquisition", "file", "problem")} for row in rows]
 
 
-def _card(config: Config, row: Acquisition, failures: Sequence[Failure]) -> Card:
+def _card(config: Config, routes: Routes, row: Acquisition, failures: Sequence[Failure]) -> Card:
+    config = routes.configs.get(row.acquisition, config)
     page = paths.report_page(config, row.acquisition)
-    done = page.is_file() and paths.report_receipt(config, row.acquisition).is_file()
-    state, detail = _state(config, row, failures, done)
+    unrouted = row.acquisition in routes.problems
+    done = not unrouted and page.is_file() and paths.report_receipt(config, row.acquisition).is_file()
+    state, detail = ("no model", "") if unrouted and not failures else _state(config, row, failures, done)
     thumbnail: Thumbnail | None = None
     figures: tuple[tables.KeyFigure, ...] = ()
     gain, problems = math.nan, []
@@ -148,7 +155,9 @@ def _card(config: Config, row: Acquisition, failures: Sequence[Failure]) -> Card
         except Exception as error:
             problems.append(f"The metrics could not be read ({_short(error)}).")
     link = quote(os.path.relpath(page, paths.index_page(config).parent).replace(os.sep, "/")) if done else ""
-    return Card(row, state, detail, link, thumbnail, figures, tuple(failures), gain, " ".join(problems), _pair(config, row))
+    route = routes.routes.get(row.acquisition)
+    chosen = f"{route.model}, by {' and '.join(route.chosen_by)}" if route and route.chosen_by else ""
+    return Card(row, config, chosen, state, detail, link, thumbnail, figures, tuple(failures), gain, " ".join(problems), _pair(config, row))
 
 
 def _pair(config: Config, row: Acquisition) -> Pair | None:
@@ -200,10 +209,10 @@ def _totals(config: Config, cards: Sequence[Card]) -> list[tuple[str, str]]:
     """Return the run in numbers: states, pixels, computing time, and what was gained on average."""
     states = [card.state for card in cards]
     totals: list[tuple[str, str]] = [
-        (state, str(states.count(state))) for state in ("restored", "failed", "not yet", "training only") if state in states
+        (state, str(states.count(state))) for state in ("restored", "failed", "no model", "not yet", "training only") if state in states
     ]
-    finished = [card.row for card in cards if card.state == "restored"]
-    pixels = sum(math.prod(row.restored_shape(config.model.scale)) for row in finished)
+    finished = [card for card in cards if card.state == "restored"]
+    pixels = sum(math.prod(card.row.restored_shape(card.config.model.scale)) for card in finished)
     if pixels:
         totals.append(("megapixels restored", f"{pixels / 1e6:.3g}"))
     seconds = {name: _seconds(path) for name, path in _receipts(config, finished)}
@@ -218,11 +227,15 @@ def _totals(config: Config, cards: Sequence[Card]) -> list[tuple[str, str]]:
     return totals
 
 
-def _receipts(config: Config, rows: Sequence[Acquisition]) -> list[tuple[str, Path]]:
+def _receipts(config: Config, cards: Sequence[Card]) -> list[tuple[str, Path]]:
     found = [("train", paths.train_receipt(config))]
-    for row in rows:
-        folder = paths.restored_folder(config, row.acquisition)
-        receipts = [paths.ingest_receipt(config, row.acquisition), *sorted(folder.glob("blocks/*.json")), *sorted(folder.glob("*.json"))]
+    for card in cards:
+        folder = paths.restored_folder(card.config, card.row.acquisition)
+        receipts = [
+            paths.ingest_receipt(config, card.row.acquisition),
+            *sorted(folder.glob("blocks/*.json")),
+            *sorted(folder.glob("*.json")),
+        ]
         found += [(str(path), path) for path in receipts]
     return found
 

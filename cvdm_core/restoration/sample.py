@@ -27,8 +27,10 @@ from cvdm_core.restoration.plan import (
     path_in_store,
     published_shards,
     record_shard,
+    settings_for_receipt,
 )
 from cvdm_core.restoration.shard import ShardRestorer
+from cvdm_core.routing import routed
 from cvdm_core.sheet import find_acquisition
 
 
@@ -44,13 +46,14 @@ def sample_block(config: Config, acquisition: str, block: int) -> None:
         If the acquisition, its input or the model is missing or does not fit, or there is no such block.
     """
     row = find_acquisition(config.acquisitions, acquisition)
+    config = routed(config, row)
     target = paths.block_receipt(config, acquisition, block)
     with stage(target, "sample", acquisition, config.results, part=f"{block:04d}") as receipt:
         model = load_model(paths.model_folder(config))
         plan = make_plan(config, row, model)
         own = block_shards(plan.shape, config.store.shard, config.sampling.shards_per_job, block)
         receipt.read = {str(paths.raw_store(config, acquisition)): plan.inputs, str(paths.model_folder(config)): model.weights_sha256}
-        receipt.settings = {"sampling": config.sampling.model_dump(mode="json"), "store": config.store.model_dump(mode="json")}
+        receipt.settings = settings_for_receipt(config, row)
         done = _published(plan, own) or {shard.index: held for shard in own if (held := held_shard(plan, shard))}
         missing = [shard for shard in own if shard.index not in done]
         label = f"{acquisition}, block {block}"

@@ -3,6 +3,7 @@
 The Snakefile is parsed again in every cluster job, so that nothing heavy is imported and no image is opened here.
 """
 
+import json
 import os
 import re
 import sys
@@ -10,12 +11,14 @@ from math import prod
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from cvdm_core import __version__ as VERSION
 from cvdm_core import paths
 from cvdm_core.config import NAME_PATTERN, load
 from cvdm_core.errors import UserError
 from cvdm_core.images.tiles import n_blocks
+from cvdm_core.routing import find_routes
 from cvdm_core.sheet import read_sheet
 
 
@@ -34,7 +37,7 @@ def overrides(values, prefix=""):
         if isinstance(value, dict):
             yield from overrides(value, f"{prefix}{key}.")
         else:
-            text = f"[{', '.join(map(str, value))}]" if isinstance(value, list) else value
+            text = json.dumps(value) if isinstance(value, list) else value
             yield f"{prefix}{key}={text}"
 
 
@@ -55,37 +58,47 @@ except UserError as error:
 REGISTERED = {name: row for name, row in SHEET.items() if row.registered}
 PAIRS = {name: row for name, row in REGISTERED.items() if row.split in ("train", "val") and row.target}
 TRAINABLE = any(row.split == "train" for row in PAIRS.values())
-TO_RESTORE = {name: row for name, row in REGISTERED.items() if row.split in CONFIG.restore}
+
+# What is restored, each acquisition with the configuration that has its model; what has none costs the others nothing.
+ROUTES = find_routes(CONFIG, SHEET.values())
+TO_RESTORE = ROUTES.configs
+if workflow.is_main_process:
+    for sentence in ROUTES.sentences():
+        logger.warning(f"not restored: {sentence}")
 BLOCKS = {
-    name: n_blocks(row.restored_shape(CONFIG.model.scale), CONFIG.store.shard, CONFIG.sampling.shards_per_job)
-    for name, row in TO_RESTORE.items()
+    name: n_blocks(REGISTERED[name].restored_shape(config.model.scale), config.store.shard, config.sampling.shards_per_job)
+    for name, config in TO_RESTORE.items()
 }
 
 # What the targets in the Snakefile ask for.
 INGESTED = [paths.ingest_receipt(CONFIG, name) for name in {**PAIRS, **TO_RESTORE}]
-RESTORED = [paths.stitch_receipt(CONFIG, name) for name in TO_RESTORE]
-REPORTS = [paths.report_receipt(CONFIG, name) for name in TO_RESTORE]
+RESTORED = [paths.stitch_receipt(config, name) for name, config in TO_RESTORE.items()]
+REPORTS = [paths.report_receipt(config, name) for name, config in TO_RESTORE.items()]
 MODELS = [paths.train_receipt(CONFIG)] if TRAINABLE else []
 
 # Patterns of the rules' files, with wildcards in place of names.
 A = "{acquisition}"
+ANY = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"name": "{model}"})})
 ACQUISITION_LOGS = "logs/{acquisition}"
-RESTORED_LOGS = f"{ACQUISITION_LOGS}/{CONFIG.model.name}"
+RESTORED_LOGS = f"{ACQUISITION_LOGS}/{{model}}"
 INGEST_RECEIPT = str(paths.ingest_receipt(CONFIG, A))
-TRAIN_RECEIPT = f"{CONFIG.models}/{{model}}/train.json"
-BLOCK_RECEIPT = str(paths.restored_folder(CONFIG, A) / "blocks" / "{block}.json")
-STITCH_RECEIPT = str(paths.stitch_receipt(CONFIG, A))
-EVALUATE_RECEIPT = str(paths.evaluate_receipt(CONFIG, A))
-METRICS_TABLE = str(paths.restored_folder(CONFIG, A) / "metrics.tsv")
-REPORT_RECEIPT = str(paths.report_receipt(CONFIG, A))
-REPORT_PAGE = str(paths.report_page(CONFIG, A))
+TRAIN_RECEIPT = str(paths.train_receipt(ANY))
+BLOCK_RECEIPT = str(paths.restored_folder(ANY, A) / "blocks" / "{block}.json")
+STITCH_RECEIPT = str(paths.stitch_receipt(ANY, A))
+EVALUATE_RECEIPT = str(paths.evaluate_receipt(ANY, A))
+METRICS_TABLE = str(paths.restored_folder(ANY, A) / "metrics.tsv")
+REPORT_RECEIPT = str(paths.report_receipt(ANY, A))
+REPORT_PAGE = str(paths.report_page(ANY, A))
 
 
 wildcard_constraints:
     acquisition=NAME_PATTERN.strip("^$"),
     block=r"\d+",
-    # Without training pairs in the sheet nothing is called `train`, and a model that is there already is used as it is.
-    model=re.escape(CONFIG.model.name) if TRAINABLE else "(?!)",
+    model=NAME_PATTERN.strip("^$"),
+
+
+# Without training pairs in the sheet nothing is called `train`, and a model that is there already is used as it is.
+TRAINED_HERE = re.escape(CONFIG.model.name) if TRAINABLE else "(?!)"
 
 
 def row(wildcards):
@@ -107,9 +120,25 @@ def tiffs(wildcards):
     return [path for path in files if not re.search(r"[<>{}]", path)]
 
 
-def trained_model(_wildcards):
-    """Return the receipt of the model, which is trained here or was brought along."""
-    receipt = paths.train_receipt(CONFIG)
+def restored_with(wildcards):
+    """Return the configuration with which an acquisition is restored, where it has the model that is asked for."""
+    name, model = wildcards.acquisition, wildcards.model
+    if name in TO_RESTORE and TO_RESTORE[name].model.name == model:
+        return TO_RESTORE[name]
+    row(wildcards)
+    if name in TO_RESTORE:
+        why = f"its model is {TO_RESTORE[name].model.name!r}; the configuration (model.name, routing) says so."
+    else:
+        why = ROUTES.problems.get(name, "its split is not among those in `restore`.").removeprefix(f"{name}: ")
+    raise WorkflowError(f"{name}: it is not restored with the model {model!r}: {why}")
+
+
+def trained_model(wildcards):
+    """Return the receipt of the model, which is trained here or was brought along; without its receipt, what describes it."""
+    config = restored_with(wildcards)
+    receipt = paths.train_receipt(config)
+    if config is not CONFIG:
+        return receipt if receipt.is_file() else receipt.with_name("model.yaml")
     if not TRAINABLE and not receipt.is_file():
         raise WorkflowError(
             f"{CONFIG.acquisitions}: no row has the split `train` and a target, and there is no trained model in {receipt.parent}; "
@@ -120,7 +149,8 @@ def trained_model(_wildcards):
 
 def block_receipts(wildcards):
     """Return the receipts of all blocks of an acquisition."""
-    return [paths.block_receipt(CONFIG, wildcards.acquisition, block) for block in range(BLOCKS[wildcards.acquisition])]
+    config = restored_with(wildcards)
+    return [paths.block_receipt(config, wildcards.acquisition, block) for block in range(BLOCKS[wildcards.acquisition])]
 
 
 # What of the sheet says how an image was acquired, and changes no pixel of the input.

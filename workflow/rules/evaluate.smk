@@ -10,7 +10,7 @@ rule evaluate:
             METRICS_TABLE,
             caption="../report/metrics.rst",
             category="Metrics",
-            labels={"acquisition": "{acquisition}", "model": CONFIG.model.name},
+            labels={"acquisition": "{acquisition}", "model": "{model}"},
         ),
     params:
         config=config_options,

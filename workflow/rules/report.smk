@@ -10,7 +10,7 @@ rule report:
             REPORT_PAGE,
             caption="../report/acquisition.rst",
             category="Acquisitions",
-            labels={"acquisition": "{acquisition}", "model": CONFIG.model.name},
+            labels={"acquisition": "{acquisition}", "model": "{model}"},
         ),
     params:
         config=config_options,
