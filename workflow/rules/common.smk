@@ -6,16 +6,20 @@ The Snakefile is parsed again in every cluster job, so that nothing heavy is imp
 import os
 import re
 import sys
+from contextlib import ExitStack
 from math import prod
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from cvdm_core import __version__ as VERSION
 from cvdm_core import paths
+from cvdm_core.cluster import leftovers
 from cvdm_core.config import NAME_PATTERN, load
 from cvdm_core.errors import UserError
 from cvdm_core.images.tiles import n_blocks
+from cvdm_core.lock import locked
 from cvdm_core.sheet import read_sheet
 
 
@@ -24,8 +28,28 @@ envvars:
 
 
 # The rules call `cvdm` of the environment that runs Snakemake, whether or not it is activated. Set in the environment and not with
-# shell.prefix, so that a container keeps its own.
-os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+# shell.prefix, so that a container keeps its own. Before it stand the wrappers without which Snakemake's SLURM plugin can wait for ever.
+os.environ["PATH"] = f"{workflow.basedir}/workflow/slurm:{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+DRIVER = ExitStack()
+
+
+def begin():
+    """Refuse to be a second driver in this folder, and end what a dead one left in the queue; before the first job, and not in dry runs.
+
+    The lock is held until this process ends, however it ends: Snakemake's own lock would stay after a kill, and is off in the profiles.
+    """
+    try:
+        DRIVER.enter_context(locked(Path(".snakemake/driver"), "runs the workflow in this folder"))
+        cancelled = leftovers.clear(logger.warning)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    if cancelled:
+        # The plan was made while those jobs wrote, and what they had not finished is gone: the same command plans again.
+        workflow.persistence.unlock()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execv(sys.executable, sys.orig_argv)
 
 
 def overrides(values, prefix=""):
