@@ -151,7 +151,8 @@ def test_a_template_is_an_acquisition_for_each_text_in_the_place_of_its_words() 
 
 
 @pytest.mark.parametrize(
-    ("template", "sentence"), [("raw/{well}_{t}.tif", "no file matches"), ("raw/{1}.tif", "it cannot be searched"), ("{a}/{b}.tif", "no file")]
+    ("template", "sentence"),
+    [("raw/{well}_{t}.tif", "no file matches"), ("raw/{1}.tif", "it cannot be searched"), ("{a}/{b}.tif", "no file")],
 )
 def test_a_template_that_stands_for_nothing_is_refused(template: str, sentence: str) -> None:
     Path("raw").mkdir()
