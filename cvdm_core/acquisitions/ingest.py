@@ -34,6 +34,7 @@ from cvdm_core.images.tiles import shards
 from cvdm_core.records.receipts import Receipt, sha256_file, stage
 from cvdm_core.records.verify import folder_checksums
 from cvdm_core.sheet import Acquisition, find_acquisition
+from cvdm_core.workload import megapixels
 
 SAME_LENGTH = 1e-6  # the sheet holds ten digits
 
@@ -95,6 +96,7 @@ def ingest(config: Config, acquisition: str) -> None:
         if not row.target:
             shutil.rmtree(paths.target_store(config, acquisition), ignore_errors=True)
         _fill(receipt, config, row, images)
+        receipt.usage["megapixels"] = megapixels(config, row, "ingest")
 
 
 @contextmanager
