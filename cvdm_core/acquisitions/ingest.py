@@ -33,6 +33,7 @@ from cvdm_core.images.tiles import shards
 from cvdm_core.records.receipts import Receipt, sha256_file, stage
 from cvdm_core.records.verify import folder_checksums
 from cvdm_core.sheet import Acquisition, find_acquisition
+from cvdm_core.workload import megapixels
 
 if TYPE_CHECKING:
     from cvdm_core.acquisitions.certify import Certified
@@ -97,6 +98,7 @@ def ingest(config: Config, acquisition: str) -> None:
         if not row.target:
             shutil.rmtree(paths.target_store(config, acquisition), ignore_errors=True)
         _fill(receipt, config, row, images)
+        receipt.usage["megapixels"] = megapixels(config, row, "ingest")
 
 
 @contextmanager
