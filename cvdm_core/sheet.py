@@ -67,6 +67,8 @@ class Acquisition(BaseModel):
     emission_nm: Annotated[tuple[float, ...], BeforeValidator(_names)] = Field(
         (), description="emission wavelength per channel, `;` between them"
     )
+    instrument: str = Field("", description="the microscope, by maker and model or by its name at the site; `routing` may ask for it")
+    objective: str = Field("", description="the objective, in words; `routing` may ask for it")
     urgent: int = Field(0, ge=0, le=9, description="from 0 to 9: what is higher is restored first; among equals, what stands first here")
     samples: Annotated[int | None, Field(ge=1), _Optional] = Field(
         None, description="posterior samples of this acquisition; empty: `sampling.samples`; a short night may write fewer here"
@@ -87,6 +89,8 @@ class Acquisition(BaseModel):
     channels: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field((), description="channel names, `;` between them (measured)")
     na_source: Source = Field("", description="where `na` is from; a file's value is filled in where a person left it empty")
     emission_source: Source = Field("", description="where `emission_nm` is from; a file's values are filled in likewise")
+    instrument_source: Source = Field("", description="where `instrument` is from; a file's words are filled in likewise")
+    objective_source: Source = Field("", description="where `objective` is from; a file's words are filled in likewise")
     magnification: Positive = Field(None, description="magnification of the objective, where the file holds it (measured)")
     exposure_ms: Annotated[tuple[float, ...], BeforeValidator(_names)] = Field(
         (), description="exposure time per channel in milliseconds, `;` between them, where the file holds it (measured)"

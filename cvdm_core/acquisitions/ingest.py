@@ -166,7 +166,7 @@ def _info(row: Acquisition, header: TiffHeader, role: str, path: str, scale: int
 def _said(header: TiffHeader) -> dict[str, Any]:
     """Return what the file says beyond sizes: OME-XML stands beside the pixels as a whole, other dialects here."""
     found = header.metadata
-    names = ("dialect", "na", "magnification", "emission_nm", "exposure_ms", "acquired", "said")
+    names = ("dialect", "instrument", "objective", "na", "magnification", "emission_nm", "exposure_ms", "acquired", "said")
     values = {name: getattr(found, name) for name in names}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value}
 

@@ -39,6 +39,7 @@ class Metadata:
     Attributes
     ----------
     emission_nm, exposure_ms : one value a channel, or empty where not all are known.
+    instrument, objective : the microscope and its objective in the words of the file, empty where unknown.
     acquired : date and time in ISO 8601 as the file has it, empty where unknown.
     shortfall : what was to be acquired and is not there, though what is there is whole; empty if nothing.
     said : what a dialect other than OME says in words of its own, JSON-able, at most `SAID_BYTES`.
@@ -54,6 +55,8 @@ class Metadata:
     na: float | None = None
     magnification: float | None = None
     exposure_ms: tuple[float, ...] = ()
+    instrument: str = ""
+    objective: str = ""
     acquired: str = ""
     shortfall: str = ""
     dialect: str = ""
@@ -79,11 +82,18 @@ def metadata_of(source: tifffile.TiffFile, image: FileImage, layout: _Axes) -> M
         na=found.na if found.na is not None and 0 < found.na < 2 else None,
         magnification=found.magnification if found.magnification is not None and 0.1 < found.magnification < 1000 else None,
         exposure_ms=_one_each([None if value is None else value * 1e3 for value in found.exposure_s], count, 0, 1e8),
-        acquired="".join(letter for letter in found.acquired if letter.isprintable())[:40],
+        instrument=_words(found.instrument, 100),
+        objective=_words(found.objective, 100),
+        acquired=_words(found.acquired, 40),
         shortfall=_shortfall(found.planned, layout.shape),
         dialect=found.dialect,
         said=_bounded(found),
     )
+
+
+def _words(text: str, most: int) -> str:
+    """Return text of a file on one line, at most `most` letters."""
+    return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())[:most].strip()
 
 
 def _one_each(values: list[float | None], count: int, least: float, most: float) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 from metamorph import write_stk
+from micromanager import write_mmstack
 from tiff_dialects import pixels, read_all, write, write_ome
 
 from cvdm_core.images.tiff import open_planes, read_header
@@ -132,6 +133,41 @@ def test_ome_tells_optics_exposure_and_date(tmp_path: Path) -> None:
     found = read_header(tmp_path / "a.ome.tif").metadata
     assert (found.na, found.magnification, found.acquired) == (1.4, 63, "2026-01-02T03:04:05")
     assert found.emission_nm == pytest.approx((460, 525)) and found.exposure_ms == pytest.approx((200, 50))
+
+
+SCOPES = (
+    '<Instrument ID="Instrument:0"><Microscope Manufacturer="Nikon" Model="Nikon Ti2"/></Instrument>'
+    '<Instrument ID="Instrument:1"><Microscope Manufacturer="Zeiss" Model="Elyra\n7"/>'
+    '<Objective ID="Objective:0" Model="Plan-Apochromat 63x/1.40 Oil" LensNA="1.4"/></Instrument>'
+)
+
+
+@pytest.mark.parametrize(
+    ("scopes", "referred", "expected"),
+    [
+        (SCOPES, '<InstrumentRef ID="Instrument:1"/>', ("Zeiss Elyra 7", "Plan-Apochromat 63x/1.40 Oil")),
+        (SCOPES, '<InstrumentRef ID="Instrument:0"/>', ("Nikon Ti2", "Plan-Apochromat 63x/1.40 Oil")),
+        (SCOPES, "", ("", "Plan-Apochromat 63x/1.40 Oil")),  # two, and nobody says which
+        (SCOPES.partition("</Instrument>")[0] + "</Instrument>", "", ("Nikon Ti2", "")),
+    ],
+    ids=["referred", "model that repeats its maker", "not referred", "the only one"],
+)
+def test_ome_names_the_microscope_and_its_objective(tmp_path: Path, scopes: str, referred: str, expected: tuple[str, str]) -> None:
+    image = OPTICS.partition("</Instrument>")[2].replace(
+        '<ObjectiveSettings ID="Objective:0"/>', '<ObjectiveSettings ID="Objective:0"/>' + referred
+    )
+    text = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">{scopes}{image}</OME>'
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels(6, 8, 8), photometric="minisblack", description=text.encode(), metadata=None)
+    found = read_header(tmp_path / "a.ome.tif").metadata
+    assert (found.instrument, found.objective) == expected
+
+
+def test_micromanager_names_its_computer_and_plain_tags_their_maker(tmp_path: Path) -> None:
+    write_mmstack(tmp_path / "a_MMStack.ome.tif", {(0, 0, 0, 0): pixels(8, 8)}, ComputerName="SIM-PC\t2")
+    assert read_header(tmp_path / "a_MMStack.ome.tif").metadata.instrument == "SIM-PC 2"
+    tags = [(271, "s", 0, "Hamamatsu", True), (272, "s", 0, "C13440", True)]
+    tifffile.imwrite(tmp_path / "b.tif", pixels(8, 8), extratags=tags, metadata=None)
+    assert read_header(tmp_path / "b.tif").metadata.instrument == "Hamamatsu C13440"
 
 
 @pytest.mark.parametrize(("z_um", "times_ms", "shape"), [([0.3, 0.3, 0.3], [0, 0, 0], (1, 1, 3)), ([0, 0, 0], [0, 2500, 5000], (3, 1, 1))])

@@ -123,10 +123,13 @@ def block_receipts(wildcards):
     return [paths.block_receipt(CONFIG, wildcards.acquisition, block) for block in range(BLOCKS[wildcards.acquisition])]
 
 
+# What of the sheet says how an image was acquired, and changes no pixel of the input.
+OPTICS = ["na", "na_source", "emission_nm", "emission_source", "instrument", "instrument_source", "objective", "objective_source"]
+
+
 def facts_for_ingest(wildcards):
     """Return what the sheet says about an acquisition's files: a change makes ingest, and all that follows, run again."""
-    later = {"specimen", "split", "note", "na", "na_source", "emission_nm", "emission_source", "urgent", "samples"}
-    return row(wildcards).model_dump_json(exclude=later)
+    return row(wildcards).model_dump_json(exclude={"specimen", "split", "note", "urgent", "samples", *OPTICS})
 
 
 def facts_for_results(wildcards):
