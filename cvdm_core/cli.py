@@ -148,10 +148,13 @@ def report(acquisition: AcquisitionName, config: ConfigFiles = DEFAULT_CONFIG, o
 
 @app.command()
 def index(config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
-    """Write the index page over all acquisitions, with what failed and what to do."""
+    """Write the index page over all acquisitions, with what failed and what to do, and keep the throughput of the finished jobs."""
+    from cvdm_core.records.measuring import update_throughput
     from cvdm_core.report.index import write_index as run
 
-    typer.echo(f"report: {run(_load(config, overrides))}")
+    settings = _load(config, overrides)
+    update_throughput(settings)
+    typer.echo(f"report: {run(settings)}")
 
 
 @app.command()
