@@ -42,6 +42,10 @@ rule restore_all:
         receipts=RESTORED,
 
 
+onstart:
+    begin()
+
+
 # Handlers and not a rule: the index is wanted most when something failed, and then no rule that waits for all would run.
 onsuccess:
     shell("cvdm index {CONFIG_OPTIONS:q}")

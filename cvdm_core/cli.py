@@ -148,10 +148,13 @@ def report(acquisition: AcquisitionName, config: ConfigFiles = DEFAULT_CONFIG, o
 
 @app.command()
 def index(config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
-    """Write the index page over all acquisitions, with what failed and what to do."""
+    """Write the index page over all acquisitions, with what failed and what to do, and keep the throughput of the finished jobs."""
+    from cvdm_core.records.measuring import update_throughput
     from cvdm_core.report.index import write_index as run
 
-    typer.echo(f"report: {run(_load(config, overrides))}")
+    settings = _load(config, overrides)
+    update_throughput(settings)
+    typer.echo(f"report: {run(settings)}")
 
 
 @app.command()
@@ -224,6 +227,17 @@ def doctor(
         failed = failed or finding.level == "fail"
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def leftovers() -> None:
+    """Cancel the jobs that a killed driver left in SLURM's queue, and wait until they are gone; a run does this by itself."""
+    from cvdm_core.cluster.leftovers import clear
+    from cvdm_core.lock import locked
+
+    with locked(Path(".snakemake/driver"), "runs the workflow in this folder"):
+        if not clear(typer.echo):
+            typer.echo("there are none")
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from cvdm_core import paths
 from cvdm_core.config import Config, ModelSettings, RoutingRule
 from cvdm_core.errors import UserError
-from cvdm_core.sheet import Acquisition
+from cvdm_core.sheet import Acquisition, settings_for
 
 # Two apertures differ by 0.01 or more, 0.7 % of the largest; a file's 1.3999999 is 1.4.
 TOLERANCE = 0.003
@@ -63,13 +63,18 @@ class Router:
         return found
 
     def configuration(self, row: Acquisition) -> Config:
-        """Return the configuration with the acquisition's model as `model`: what its folder says, unless it is trained here.
+        """Return the configuration for an acquisition: with its model as `model` and its number of posterior samples.
+
+        The model is what its folder says, unless it is trained here.
 
         Raises
         ------
         UserError
             As `route`, or if the folder of the model is missing or damaged.
         """
+        return settings_for(self._with_model(row), row)
+
+    def _with_model(self, row: Acquisition) -> Config:
         route = self.route(row)
         if route.model == self.config.model.name:
             return self.config
@@ -125,7 +130,7 @@ def find_routes(config: Config, rows: Collection[Acquisition]) -> Routes:
             continue
         try:
             route, chosen = router.route(row), router.configuration(row)
-            if chosen is config and not own_is_there:
+            if route.model == config.model.name and not own_is_there:
                 raise UserError(f"{row.acquisition}: {_calling(route)}, but {_no_model(paths.model_folder(config))}")
         except UserError as error:
             problems[row.acquisition] = str(error)

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from cvdm_core.config import NAME_PATTERN, Split
+from cvdm_core.config import NAME_PATTERN, Config, Split
 from cvdm_core.errors import UserError
 from cvdm_core.files import write_file
 
@@ -69,6 +69,10 @@ class Acquisition(BaseModel):
     )
     instrument: str = Field("", description="the microscope, by maker and model or by its name at the site; `routing` may ask for it")
     objective: str = Field("", description="the objective, in words; `routing` may ask for it")
+    urgent: int = Field(0, ge=0, le=9, description="from 0 to 9: what is higher is restored first; among equals, what stands first here")
+    samples: Annotated[int | None, Field(ge=1), _Optional] = Field(
+        None, description="posterior samples of this acquisition; empty: `sampling.samples`; a short night may write fewer here"
+    )
     note: str = Field("", description="free text, shown in the report")
 
     size_t: int = Field(0, ge=0, description="time points (measured)")
@@ -107,6 +111,14 @@ class Acquisition(BaseModel):
     def restored_shape(self, scale: int) -> tuple[int, int, int, int, int]:
         """Shape of the restored image, (T, C, Z, Y·scale, X·scale)."""
         return self.size_t, self.size_c, self.size_z, self.size_y * scale, self.size_x * scale
+
+
+def settings_for(config: Config, row: Acquisition) -> Config:
+    """Return the configuration with what the sheet says of one acquisition: its number of posterior samples."""
+    if row.samples is None:
+        return config
+    fewer = {"samples": row.samples, "keep_samples": min(config.sampling.keep_samples, row.samples)}
+    return config.model_copy(update={"sampling": config.sampling.model_copy(update=fewer)})
 
 
 COLUMNS = tuple(Acquisition.model_fields)

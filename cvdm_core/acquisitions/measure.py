@@ -50,7 +50,8 @@ def measure(row: Acquisition, scale_of: ScaleOf, state_in: StateIn) -> tuple[Acq
     size_t, size_c, size_z = header.shape[:3]
     z_step = row.stated_z_step_um or header.z_step_um
     if size_z > 1 and z_step is None:
-        raise UserError(f"{row.input}: it has {size_z} planes, but their distance is not known; {state_in('stated_z_step_um')}.")
+        reason = header.metadata.z_step_reason
+        raise UserError(f"{row.input}: it has {size_z} planes, but their distance is not known ({reason}); {state_in('stated_z_step_um')}.")
     for column, count in (("stated_channels", len(row.stated_channels)), ("emission_nm", len(row.emission_nm))):
         if count not in (0, size_c):
             raise UserError(

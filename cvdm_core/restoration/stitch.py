@@ -28,6 +28,7 @@ from cvdm_core.restoration.plan import Plan, ShardReceipts, differing, make_plan
 from cvdm_core.restoration.seams import measure_seams
 from cvdm_core.routing import routed
 from cvdm_core.sheet import find_acquisition
+from cvdm_core.workload import megapixels
 
 NAMED_BLOCKS = 8
 """Blocks named in one error message; more would hide the sentence."""
@@ -51,6 +52,7 @@ def stitch(config: Config, acquisition: str) -> None:
         plan = make_plan(config, row, model)
         if plan.partial.is_dir():
             _publish(config, plan, model, _checked_shards(config, plan))
+            receipt.usage["megapixels"] = megapixels(config, row, "stitch")
         else:
             _check_published(config, plan)
         published = read_json(plan.published)

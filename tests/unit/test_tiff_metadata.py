@@ -108,6 +108,15 @@ def test_an_implausible_pixel_size_is_none_with_a_reason(tmp_path: Path, case: s
     assert header.pixel_size_reason
 
 
+@pytest.mark.parametrize(("spacing", "reason"), [(3.0, "3e+04 um"), (0.0, "holds none"), (1e-9, "1e-05 um")])
+def test_an_implausible_z_step_is_none_with_a_reason(tmp_path: Path, spacing: float, reason: str) -> None:
+    metadata = {"unit": "cm", "spacing": spacing, "axes": "ZYX"}
+    tifffile.imwrite(tmp_path / "a.tif", pixels(3, 8, 8), imagej=True, resolution=(1e5, 1e5), metadata=metadata)
+    header = read_header(tmp_path / "a.tif")
+    assert header.pixel_size_um == pytest.approx((0.1, 0.1))
+    assert header.z_step_um is None and reason in header.metadata.z_step_reason
+
+
 OPTICS = (
     '<Instrument ID="Instrument:0"><Objective ID="Objective:0" LensNA="1.4" NominalMagnification="63"/></Instrument>'
     '<Image ID="Image:0"><AcquisitionDate>2026-01-02T03:04:05</AcquisitionDate><ObjectiveSettings ID="Objective:0"/>'

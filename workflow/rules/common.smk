@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from contextlib import ExitStack
 from math import prod
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from snakemake.logging import logger
 
 from cvdm_core import __version__ as VERSION
 from cvdm_core import paths
+from cvdm_core.cluster import leftovers
 from cvdm_core.config import NAME_PATTERN, load
 from cvdm_core.errors import UserError
 from cvdm_core.images.tiles import n_blocks
+from cvdm_core.lock import locked
 from cvdm_core.routing import find_routes
 from cvdm_core.sheet import read_sheet
 
@@ -27,8 +30,28 @@ envvars:
 
 
 # The rules call `cvdm` of the environment that runs Snakemake, whether or not it is activated. Set in the environment and not with
-# shell.prefix, so that a container keeps its own.
-os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+# shell.prefix, so that a container keeps its own. Before it stand the wrappers without which Snakemake's SLURM plugin can wait for ever.
+os.environ["PATH"] = f"{workflow.basedir}/workflow/slurm:{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+DRIVER = ExitStack()
+
+
+def begin():
+    """Refuse to be a second driver in this folder, and end what a dead one left in the queue; before the first job, and not in dry runs.
+
+    The lock is held until this process ends, however it ends: Snakemake's own lock would stay after a kill, and is off in the profiles.
+    """
+    try:
+        DRIVER.enter_context(locked(Path(".snakemake/driver"), "runs the workflow in this folder"))
+        cancelled = leftovers.clear(logger.warning)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    if cancelled:
+        # The plan was made while those jobs wrote, and what they had not finished is gone: the same command plans again.
+        workflow.persistence.unlock()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execv(sys.executable, sys.orig_argv)
 
 
 def overrides(values, prefix=""):
@@ -137,7 +160,7 @@ def trained_model(wildcards):
     """Return the receipt of the model, which is trained here or was brought along; without its receipt, what describes it."""
     config = restored_with(wildcards)
     receipt = paths.train_receipt(config)
-    if config is not CONFIG:
+    if config.model.name != CONFIG.model.name:
         return receipt if receipt.is_file() else receipt.with_name("model.yaml")
     if not TRAINABLE and not receipt.is_file():
         raise WorkflowError(
@@ -159,12 +182,17 @@ OPTICS = ["na", "na_source", "emission_nm", "emission_source", "instrument", "in
 
 def facts_for_ingest(wildcards):
     """Return what the sheet says about an acquisition's files: a change makes ingest, and all that follows, run again."""
-    return row(wildcards).model_dump_json(exclude={"specimen", "split", "note", *OPTICS})
+    return row(wildcards).model_dump_json(exclude={"specimen", "split", "note", "urgent", "samples", *OPTICS})
 
 
 def facts_for_results(wildcards):
     """Return all that the sheet says about an acquisition, for the stages that only measure and show."""
-    return row(wildcards).model_dump_json()
+    return row(wildcards).model_dump_json(exclude={"urgent"})
+
+
+def settings_for_samples(wildcards):
+    """Return what matters of the configuration when posterior samples are drawn, with what the sheet says instead."""
+    return [restored_with(wildcards).sampling.model_dump_json(), *settings("store")]
 
 
 def pairs_for_training(_wildcards):
