@@ -60,6 +60,7 @@ def register(
     specimen: Annotated[str | None, typer.Option(help="specimen of the added files (default: the acquisition's name)")] = None,
     split: Annotated[str, typer.Option(help="split of the added files: train, val, test or predict")] = "predict",
     pixel_size_um: Annotated[float | None, typer.Option(help="pixel size of added files that do not know it [micrometre]")] = None,
+    instrument: Annotated[str, typer.Option(help="microscope of the added files (default: what they say)")] = "",
     inbox: Annotated[
         Path | None,
         typer.Option(
@@ -68,17 +69,20 @@ def register(
     ] = None,
 ) -> None:
     """Read the headers of acquisitions and write what was found into the sample sheet."""
+    from cvdm_core.acquisitions.added import Added
+
+    added = Added(name, specimen, split, pixel_size_um, instrument)
     if inbox is not None:
         from cvdm_core.acquisitions.inbox import register_inbox
 
         if paths or name is not None:
             raise UserError("--inbox: it finds files and names by itself; give it without files and --name.")
-        if register_inbox(_load(config, overrides), inbox, specimen=specimen, split=split, pixel_size_um=pixel_size_um):
+        if register_inbox(_load(config, overrides), inbox, added):
             raise typer.Exit(1)
         return
     from cvdm_core.acquisitions.register import register as run
 
-    run(_load(config, overrides), paths or [], name=name, specimen=specimen, split=split, pixel_size_um=pixel_size_um)
+    run(_load(config, overrides), paths or [], added)
 
 
 @app.command()

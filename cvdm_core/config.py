@@ -169,6 +169,9 @@ class InboxSettings(Section):
         description="name, with `*` and `?`, of the file that says that an acquisition is done, in its folder or above it; `{name}` "
         "stands for the acquisition's name; empty: the site has none",
     )
+    instrument: str = Field(
+        "", description="the microscope that writes there, for the sheet's column `instrument`; empty: as the files say"
+    )
 
 
 class Config(Section):

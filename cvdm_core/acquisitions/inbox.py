@@ -8,8 +8,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
+from cvdm_core.acquisitions.added import NOTHING_SAID, Added
 from cvdm_core.acquisitions.judging import Look
 from cvdm_core.acquisitions.ledger import Entry, Ledger, ledger_file
 from cvdm_core.acquisitions.progress import with_progress
@@ -24,10 +26,8 @@ from cvdm_core.routing import Routes, find_routes
 def register_inbox(
     config: Config,
     inbox: str | Path,
+    added: Added = NOTHING_SAID,
     *,
-    specimen: str | None = None,
-    split: str = "predict",
-    pixel_size_um: float | None = None,
     clock: Callable[[], float] = time.time,
 ) -> bool:
     """Register what is complete in `inbox`, note every change of state in the ledger, and print what is not registered and why.
@@ -38,8 +38,8 @@ def register_inbox(
         Names the sheet; `config.inbox` says when an acquisition is complete.
     inbox
         The folder. Acquisitions lie in it or in folders below it.
-    specimen, split, pixel_size_um
-        For added files, as for `register`.
+    added
+        What a person says of the files that are added; `config.inbox.instrument` is their microscope unless it says another.
     clock
         This machine's time [seconds since 1970].
 
@@ -64,7 +64,7 @@ def register_inbox(
         look.ledger.add(with_progress(config, look.ledger, look.entries.values()))
         if complete:
             given = [path for candidate in complete for path in (candidate.input, candidate.target) if path]
-            outcome = add_to_sheet(config, given, specimen=specimen, split=split, pixel_size_um=pixel_size_um, anew=False)
+            outcome = add_to_sheet(config, given, replace(added, instrument=added.instrument or config.inbox.instrument), anew=False)
             others = look.settle(complete, outcome.refusals)
             look.ledger.add(with_progress(config, look.ledger, look.entries.values()))
             tell(outcome.remarks, others)
