@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -199,6 +200,17 @@ def test_two_thousand_acquisitions_are_routed_quickly_and_each_model_is_read_onc
     assert len(find_routes(config, rows).configs) == 2000
     assert time.process_time() - begin < 1
     assert read == ["model.yaml"]
+
+
+def test_the_table_of_the_documentation_chooses_what_it_says() -> None:
+    text = (Path(__file__).parents[2] / "docs/routing.md").read_text(encoding="utf-8")
+    config = parse(yaml.safe_load(text.split("```yaml")[1].partition("```")[0]), "docs/routing.md")
+    sim = {"instrument": "sim-2 (room 4)", "objective": "Plan Apo 63x/1.4", "na": 1.4}
+    assert chosen(config, **sim, channels=("GFP",)) == "sim_gfp"
+    assert chosen(config, **sim, channels=("DAPI",)) == "sim_dapi"
+    assert chosen(config, instrument="Zeiss LSM 880 NLO") == "lsm"
+    with pytest.raises(UserError, match=re.escape("('GFP' for sim_gfp by rule 1, 'DAPI' for sim_dapi by rule 2)")):
+        chosen(config, **sim, channels=("GFP", "DAPI"))
 
 
 def test_nothing_heavy_is_imported() -> None:
