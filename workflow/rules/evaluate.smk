@@ -27,5 +27,6 @@ rule evaluate:
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
         # Richardson-Lucy and the resolution measures dominate: half a minute a megapixel of input on one core.
         runtime=lambda wildcards, attempt: int(5 + megapixels(wildcards) / 2) * attempt,
+    priority: priority
     shell:
         "cvdm evaluate {params.config:q} --acquisition {wildcards.acquisition:q} > {log:q} 2>&1"

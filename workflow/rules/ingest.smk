@@ -21,5 +21,6 @@ rule ingest:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         # 1 megapixel (input, with its target) a second is slow even on a busy network disk.
         runtime=lambda wildcards, attempt: int(5 + megapixels(wildcards) / 60) * attempt,
+    priority: priority
     shell:
         "cvdm ingest {params.config:q} --acquisition {wildcards.acquisition:q} > {log:q} 2>&1"

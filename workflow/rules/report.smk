@@ -25,6 +25,7 @@ rule report:
         # Pictures are made from a pyramid level or a crop that fits a screen.
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 10 * attempt,
+    priority: priority
     shell:
         "cvdm report {params.config:q} --acquisition {wildcards.acquisition:q} > {log:q} 2>&1"
 

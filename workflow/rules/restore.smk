@@ -20,6 +20,8 @@ rule sample:
         # All samples of one shard with its halo, in float32, and the network's activations on one tile.
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: minutes_for_block() * attempt,
+        slurm_extra=nice,
+    priority: priority
     shell:
         "cvdm sample {params.config:q} --acquisition {wildcards.acquisition:q} --block {wildcards.block} --threads {threads} > {log:q} 2>&1"
 
@@ -43,5 +45,6 @@ rule stitch:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         # The restored image has scale^2 pixels for each of the input and several quantities; 5 megapixels of input a minute is slow.
         runtime=lambda wildcards, attempt: int(5 + megapixels(wildcards) / 5) * attempt,
+    priority: priority
     shell:
         "cvdm stitch {params.config:q} --acquisition {wildcards.acquisition:q} > {log:q} 2>&1"

@@ -21,5 +21,6 @@ rule train:
         mem_mb=lambda wildcards, attempt: (6000 + 2000 * CONFIG.training.workers) * attempt,
         # 5 steps a second is slow for a GPU; whatever does not fit goes on in the next attempt.
         runtime=lambda wildcards, attempt: int(30 + CONFIG.training.steps / 300) * attempt,
+    priority: FIRST
     shell:
         "cvdm train {params.config:q} --threads {threads} > {log:q} 2>&1"
