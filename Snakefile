@@ -27,6 +27,11 @@ rule all:
         model=MODELS,
 
 
+rule nightly:
+    input:
+        reports=NIGHTLY,
+
+
 rule ingest_all:
     input:
         receipts=INGESTED,
