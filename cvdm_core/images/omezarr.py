@@ -241,14 +241,14 @@ def _write_level(
     written: dict[str, list[int | str]] = {}
     edge = layout.file_edge(level)
     rows, columns = level_region(region, level)
+    prefix = f"{path_in_store}/" if path_in_store else ""
     for top in range(rows.start, rows.stop, edge):
         for left in range(columns.start, columns.stop, edge):
             part = pixels[top - rows.start : top - rows.start + edge, left - columns.start : left - columns.start + edge]
             content = _encode(part, layout, level)
-            name = layout.file_name(level, (region.t, region.c, region.z, top // edge, left // edge))
-            path = folder / path_in_store / name
-            write_file(path, content)
-            written[path.relative_to(folder).as_posix()] = [len(content), hashlib.sha256(content).hexdigest()]
+            name = prefix + layout.file_name(level, (region.t, region.c, region.z, top // edge, left // edge))
+            write_file(folder / name, content)
+            written[name] = [len(content), hashlib.sha256(content).hexdigest()]
     return written
 
 
