@@ -77,25 +77,51 @@ def pyramid(plane: np.ndarray, count: int) -> Iterator[np.ndarray]:
         plane = ((rows[:, 0::2] + rows[:, 1::2] + 2) // 4).astype(plane.dtype)
 
 
-def floor(kind: str, source: Path, out: Path) -> float:
-    """Read, compress, write: only these are timed, and the sum is returned; the pyramid is not."""
-    codec, spent = Blosc(cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE, blocksize=BLOCK), 0.0
-    count = level_count(*size_of(source)[1:])
-    begin = time.process_time()
-    for number, top, left, plane in blocks(source):
-        spent += time.process_time() - begin
-        for level, pixels in enumerate(pyramid(plane, count)):
-            cut = [
-                np.ascontiguousarray(pixels[y : y + CHUNK, x : x + CHUNK])
-                for y in range(0, pixels.shape[0], CHUNK)
-                for x in range(0, pixels.shape[1], CHUNK)
-            ]
-            begin = time.process_time()
-            content = b"".join(codec.encode(part) for part in cut)
-            (out / f"{number}.{top}.{left}.{level}").write_bytes(content)
-            spent += time.process_time() - begin
+def whole_shards(pieces: Iterator[tuple[int, int, int, np.ndarray]], size: tuple[int, int, int]) -> Iterator[tuple[int, ...]]:
+    """Yield level, plane, top, left and pixels of every shard of every level, from the pieces of level 0 row by row."""
+    _, height, width = size
+    count = level_count(height, width)
+    opened: dict[tuple[int, ...], list] = {}
+    for number, top, left, plane in pieces:
+        for level, part in enumerate(pyramid(plane, count)):
+            y, x, reach = top >> level, left >> level, SHARD << level
+            at = (level, number, y // SHARD * SHARD, x // SHARD * SHARD)
+            if at not in opened:
+                shape = [min(SHARD, (whole >> level) - begin) for whole, begin in ((height, at[2]), (width, at[3]))]
+                ends = [(begin << level, min(whole, (begin << level) + reach)) for whole, begin in ((height, at[2]), (width, at[3]))]
+                children = [-(-(end - begin) // SHARD) for begin, end in ends]
+                opened[at] = [np.empty(shape, plane.dtype), children[0] * children[1]]
+            opened[at][0][y - at[2] : y - at[2] + part.shape[0], x - at[3] : x - at[3] + part.shape[1]] = part
+            opened[at][1] -= 1
+            if not opened[at][1]:
+                yield (*at, opened.pop(at)[0])
+
+
+def timed(pieces: Iterator[Any], spent: list[float]) -> Iterator[Any]:
+    """Pass on what comes and add the CPU time that it took."""
+    while True:
         begin = time.process_time()
-    return spent
+        piece = next(pieces, None)
+        spent.append(time.process_time() - begin)
+        if piece is None:
+            return
+        yield piece
+
+
+def floor(kind: str, source: Path, out: Path) -> float:
+    """Read, compress, write: only these are timed, and the sum is returned; making the pyramid is not."""
+    codec, spent = Blosc(cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE, blocksize=BLOCK), [0.0]
+    for level, number, top, left, pixels in whole_shards(timed(blocks(source), spent), size_of(source)):
+        cut = [
+            np.ascontiguousarray(pixels[y : y + CHUNK, x : x + CHUNK])
+            for y in range(0, pixels.shape[0], CHUNK)
+            for x in range(0, pixels.shape[1], CHUNK)
+        ]
+        begin = time.process_time()
+        content = b"".join(codec.encode(part) for part in cut)
+        (out / f"{level}.{number}.{top}.{left}").write_bytes(content)
+        spent.append(time.process_time() - begin)
+    return sum(spent)
 
 
 def hashes(kind: str, source: Path, out: Path) -> None:
@@ -128,30 +154,23 @@ def cvdm(kind: str, source: Path, out: Path) -> None:
 def tensorstore(kind: str, source: Path, out: Path) -> None:
     """Write shard by shard with tensorstore, which syncs every file as cvdm does; pyramid in the same pass."""
     number, height, width = size_of(source)
-    count = level_count(height, width)
     stores = []
-    for level in range(count):
-        edge = max(SHARD >> level, 1)
-        blosc = {
-            "name": "blosc",
-            "configuration": {"cname": "zstd", "clevel": 1, "shuffle": "bitshuffle", "typesize": 2, "blocksize": BLOCK},
-        }
-        inner = [{"name": "bytes", "configuration": {"endian": "little"}}, blosc, {"name": "crc32c"}]
+    for level in range(level_count(height, width)):
+        packed = {"cname": "zstd", "clevel": 1, "shuffle": "bitshuffle", "typesize": 2, "blocksize": BLOCK}
+        inner = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "blosc", "configuration": packed}, {"name": "crc32c"}]
         index = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
-        sharding = {"chunk_shape": [1, min(CHUNK, edge), min(CHUNK, edge)], "codecs": inner, "index_codecs": index, "index_location": "end"}
+        sharding = {"chunk_shape": [1, CHUNK, CHUNK], "codecs": inner, "index_codecs": index, "index_location": "end"}
         metadata = {
             "shape": [number, height >> level, width >> level],
             "data_type": "uint16",
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, edge, edge]}},
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, SHARD, SHARD]}},
             "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
         }
         spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(out / "image.zarr" / str(level))}, "metadata": metadata}
         context = ts.Context({"data_copy_concurrency": {"limit": 1}, "file_io_concurrency": {"limit": 1}})
         stores.append(ts.open(spec, create=True, context=context).result())
-    for plane, top, left, pixels in blocks(source):
-        for level, part in enumerate(pyramid(pixels, count)):
-            y, x = top >> level, left >> level
-            stores[level][plane, y : y + part.shape[0], x : x + part.shape[1]].write(part).result()
+    for level, plane, top, left, pixels in whole_shards(blocks(source), (number, height, width)):
+        stores[level][plane, top : top + pixels.shape[0], left : left + pixels.shape[1]].write(pixels).result()
 
 
 def ngff_zarr(kind: str, source: Path, out: Path) -> None:
