@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def register_inbox(
     added: Added = NOTHING_SAID,
     *,
     clock: Callable[[], float] = time.time,
-) -> bool:
+) -> list[Entry]:
     """Register what is complete in `inbox`, note every change of state in the ledger, and print what is not registered and why.
 
     Parameters
@@ -45,9 +45,9 @@ def register_inbox(
 
     Returns
     -------
-    bool
-        Whether a person must act: something failed, was refused, changed after its registration, vanished before ingestion,
-        or is restored by no model.
+    list of Entry
+        Those for which a person must act: something failed, was refused, changed after its registration, or vanished before ingestion;
+        and, as of the kind "no model", what is registered and restored by no model.
 
     Raises
     ------
@@ -73,7 +73,13 @@ def register_inbox(
     now = [look.ledger.latest[key] for key in look.entries]
     routes = find_routes(config, [row for rows in look.rows.values() for row in rows])
     _report(now, routes)
-    return bool(routes.problems) or any(entry.act for entry in now)
+    return [entry for entry in now if entry.act] + [entry for each in now for entry in _without_model(each, routes)]
+
+
+def _without_model(entry: Entry, routes: Routes) -> Iterator[Entry]:
+    """Give a registered entry as one for which a person must act, where no model restores it."""
+    if found := [routes.problems[name] for name in entry.acquisitions if name in routes.problems]:
+        yield entry.model_copy(update={"act": True, "kind": "no model", "reason": found[0]})
 
 
 def _report(entries: Iterable[Entry], routes: Routes) -> None:
