@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from cvdm_core import paths
-from cvdm_core.acquisitions.certify import Certified, MovedPlanes, certify
 from cvdm_core.acquisitions.measure import open_chosen, stored_dtype
 from cvdm_core.config import Config, StoreSettings
 from cvdm_core.errors import UserError
@@ -35,6 +34,9 @@ from cvdm_core.records.receipts import Receipt, sha256_file, stage
 from cvdm_core.records.verify import folder_checksums
 from cvdm_core.sheet import Acquisition, find_acquisition
 from cvdm_core.workload import megapixels
+
+if TYPE_CHECKING:
+    from cvdm_core.acquisitions.certify import Certified
 
 SAME_LENGTH = 1e-6  # the sheet holds ten digits
 
@@ -78,7 +80,7 @@ def ingest(config: Config, acquisition: str) -> None:
         open_files.callback(_remove_unfinished, config, acquisition)
         with _progress() as progress:
             written = [_write(image, config.store, progress) for image in images]
-            certified = certify(images[0].partial, images[1].partial, row) if row.target else None
+            certified = _certified(images, row) if row.target else None
             if certified is not None:
                 print(f"note: {certified.certificate.sentence}", file=sys.stderr)
                 images[1] = _with_certificate(images[1], certified, images[0].planes.header.shape)
@@ -164,7 +166,7 @@ def _info(row: Acquisition, header: TiffHeader, role: str, path: str, scale: int
 def _said(header: TiffHeader) -> dict[str, Any]:
     """Return what the file says beyond sizes: OME-XML stands beside the pixels as a whole, other dialects here."""
     found = header.metadata
-    names = ("dialect", "na", "magnification", "emission_nm", "exposure_ms", "acquired", "said")
+    names = ("dialect", "instrument", "objective", "na", "magnification", "emission_nm", "exposure_ms", "acquired", "said")
     values = {name: getattr(found, name) for name in names}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value}
 
@@ -194,8 +196,16 @@ def _write(image: _Image, store: StoreSettings, progress: Progress) -> dict[str,
     return written
 
 
+def _certified(images: list[_Image], row: Acquisition) -> Certified:
+    from cvdm_core.acquisitions.certify import certify  # scikit-image takes a second to import, and most acquisitions have no target
+
+    return certify(images[0].partial, images[1].partial, row)
+
+
 def _with_certificate(image: _Image, certified: Certified, input_shape: tuple[int, ...]) -> _Image:
     """Return the target as it is to be stored: moved back where that is due, with the certificate among its attributes."""
+    from cvdm_core.acquisitions.certify import MovedPlanes
+
     attributes = {**image.info.attributes, ATTRIBUTE: certified.certificate.to_json()}
     planes = MovedPlanes(image.planes, certified.moves, image.planes.header.shape[3] // input_shape[3]) if certified.moved else image.planes
     return replace(image, planes=planes, info=replace(image.info, attributes=attributes))

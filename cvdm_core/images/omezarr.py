@@ -29,7 +29,7 @@ from cvdm_core.config import StoreSettings
 from cvdm_core.errors import UserError
 from cvdm_core.files import write_file
 from cvdm_core.images.pyramid import level_region, level_shape, levels, pyramid
-from cvdm_core.images.shards import chunks, codec, encode_shard, fill_value
+from cvdm_core.images.shards import block_bytes, chunks, codec, encode_shard, fill_value
 from cvdm_core.images.tiles import Shape, Shard
 
 AXES = ("t", "c", "z", "y", "x")
@@ -129,10 +129,12 @@ def create_level(group: zarr.Group, layout: Layout, level: int) -> None:
         "fill_value": fill_value(layout.dtype),
     }
     if layout.format == "0.5":
-        codecs = [BloscCodec(cname=layout.compressor, clevel=1, shuffle="bitshuffle"), Crc32cCodec()]
+        block = block_bytes(chunk, layout.dtype)
+        codecs = [BloscCodec(cname=layout.compressor, clevel=1, shuffle="bitshuffle", blocksize=block), Crc32cCodec()]
         group.create_array(**common, shards=(1, 1, 1, shard, shard), compressors=codecs, dimension_names=AXES)
     else:
-        group.create_array(**common, compressors=codec(layout.compressor), chunk_key_encoding={"name": "v2", "separator": "/"})
+        packer = codec(layout.compressor, chunk, layout.dtype)
+        group.create_array(**common, compressors=packer, chunk_key_encoding={"name": "v2", "separator": "/"})
 
 
 def _check_same(wanted: Path, found: Path, layout: Layout) -> None:
@@ -255,7 +257,7 @@ def _encode(pixels: NDArray[Any], layout: Layout, level: int) -> bytes:
     if layout.format == "0.5":
         return encode_shard(pixels, edge, min(layout.chunk, edge), layout.compressor)
     (_, _, whole), *_ = chunks(pixels, edge)
-    packed: bytes = codec(layout.compressor).encode(whole)
+    packed: bytes = codec(layout.compressor, edge, layout.dtype).encode(whole)
     return packed
 
 

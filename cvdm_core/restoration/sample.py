@@ -29,7 +29,7 @@ from cvdm_core.restoration.plan import (
     record_shard,
 )
 from cvdm_core.restoration.shard import ShardRestorer
-from cvdm_core.sheet import find_acquisition
+from cvdm_core.sheet import find_acquisition, settings_for
 from cvdm_core.workload import megapixels
 
 
@@ -45,6 +45,7 @@ def sample_block(config: Config, acquisition: str, block: int) -> None:
         If the acquisition, its input or the model is missing or does not fit, or there is no such block.
     """
     row = find_acquisition(config.acquisitions, acquisition)
+    config = settings_for(config, row)
     target = paths.block_receipt(config, acquisition, block)
     with stage(target, "sample", acquisition, config.results, part=f"{block:04d}") as receipt:
         model = load_model(paths.model_folder(config))

@@ -13,7 +13,7 @@ from facility import Facility
 from cvdm_core.images import open_image
 from cvdm_core.records.receipts import read_json
 from cvdm_core.records.throughput import throughput_file
-from cvdm_core.sheet import read_sheet
+from cvdm_core.sheet import read_sheet, write_sheet
 
 RESTORED = ("held-out", "new")
 SAMPLED = {"sample": 4, "stitch": 2, "evaluate": 2}
@@ -97,15 +97,22 @@ def test_a_changed_package_version_runs_everything_again(finished: Facility, tmp
     assert finished.planned(PYTHONPATH=str(tmp_path)) == {"ingest": 4, "train": 1, **SAMPLED}
 
 
-def test_a_changed_note_only_changes_what_is_shown(finished: Facility, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "runs_again"),
+    [
+        ({"note": "seen by Anna"}, {"evaluate": 1}),
+        ({"samples": 1}, {name: SAMPLED[name] // 2 for name in SAMPLED}),
+        ({"urgent": 9}, {}),
+    ],
+    ids=str,
+)
+def test_a_changed_cell_of_the_sheet_runs_again_exactly_what_depends_on_it(
+    finished: Facility, tmp_path: Path, changes: dict[str, object], runs_again: dict[str, int]
+) -> None:
     copy = finished.copy(tmp_path / "facility")
-    header, *lines = copy.sheet.read_text().splitlines()
-    column = header.split("\t").index("note")
-    cells = [line.split("\t") for line in lines]
-    for row in cells:
-        row[column] = "seen by Anna" if row[0] == "new" else row[column]
-    copy.sheet.write_text("\n".join([header, *("\t".join(row) for row in cells)]) + "\n")
-    assert copy.planned() == {"evaluate": 1}
+    rows = read_sheet(copy.sheet)
+    write_sheet(copy.sheet, {**rows, "new": rows["new"].model_copy(update=changes)})
+    assert copy.planned() == runs_again
 
 
 def test_the_report_of_snakemake_holds_the_pages_with_captions(finished: Facility, tmp_path: Path) -> None:

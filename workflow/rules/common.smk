@@ -16,7 +16,7 @@ from cvdm_core.config import NAME_PATTERN, load
 from cvdm_core.errors import UserError
 from cvdm_core.images.tiles import n_blocks
 from cvdm_core.records.throughput import measured_memory_mb, read_throughput, requested_seconds, throughput_file
-from cvdm_core.sheet import read_sheet
+from cvdm_core.sheet import read_sheet, settings_for
 from cvdm_core.workload import block_megapixels, megapixels, training_megapixels
 
 
@@ -126,14 +126,23 @@ def block_receipts(wildcards):
     return [paths.block_receipt(CONFIG, wildcards.acquisition, block) for block in range(BLOCKS[wildcards.acquisition])]
 
 
+# What of the sheet says how an image was acquired, and changes no pixel of the input.
+OPTICS = ["na", "na_source", "emission_nm", "emission_source", "instrument", "instrument_source", "objective", "objective_source"]
+
+
 def facts_for_ingest(wildcards):
     """Return what the sheet says about an acquisition's files: a change makes ingest, and all that follows, run again."""
-    return row(wildcards).model_dump_json(exclude={"specimen", "split", "note", "na", "na_source", "emission_nm", "emission_source"})
+    return row(wildcards).model_dump_json(exclude={"specimen", "split", "note", "urgent", "samples", *OPTICS})
 
 
 def facts_for_results(wildcards):
     """Return all that the sheet says about an acquisition, for the stages that only measure and show."""
-    return row(wildcards).model_dump_json()
+    return row(wildcards).model_dump_json(exclude={"urgent"})
+
+
+def settings_for_samples(wildcards):
+    """Return what matters of the configuration when posterior samples are drawn, with what the sheet says instead."""
+    return [settings_for(CONFIG, row(wildcards)).sampling.model_dump_json(), *settings("store")]
 
 
 def pairs_for_training(_wildcards):

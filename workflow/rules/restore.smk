@@ -10,7 +10,7 @@ rule sample:
     params:
         config=config_options,
         version=VERSION,
-        settings=settings("sampling", "store"),
+        settings=settings_for_samples,
     log:
         f"{RESTORED_LOGS}/sample.{{block}}.log",
     benchmark:
