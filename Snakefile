@@ -27,6 +27,11 @@ rule all:
         model=MODELS,
 
 
+rule nightly:
+    input:
+        reports=NIGHTLY,
+
+
 rule ingest_all:
     input:
         receipts=INGESTED,
@@ -40,6 +45,10 @@ rule train_only:
 rule restore_all:
     input:
         receipts=RESTORED,
+
+
+onstart:
+    begin()
 
 
 # Handlers and not a rule: the index is wanted most when something failed, and then no rule that waits for all would run.

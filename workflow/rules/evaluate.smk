@@ -35,6 +35,7 @@ rule evaluate:
         mem_mb=lambda wildcards, attempt: memory_mb("evaluate", 3000) * attempt,
         runtime=lambda wildcards, attempt: minutes_for(wildcards, "evaluate", "report") * attempt,
         attempt=lambda wildcards, attempt: attempt,
+    priority: priority
     shell:
         "export CVDM_ATTEMPT={resources.attempt}; "
         "cvdm evaluate {params.config:q} --acquisition {wildcards.acquisition:q} > {log:q} 2>&1 && "

@@ -21,5 +21,6 @@ rule ingest:
         mem_mb=lambda wildcards, attempt: memory_mb("ingest", 2000) * attempt,
         runtime=lambda wildcards, attempt: minutes_for(wildcards, "ingest") * attempt,
         attempt=lambda wildcards, attempt: attempt,
+    priority: priority
     shell:
         "CVDM_ATTEMPT={resources.attempt} cvdm ingest {params.config:q} --acquisition {wildcards.acquisition:q} > {log:q} 2>&1"

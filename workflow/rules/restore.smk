@@ -21,6 +21,8 @@ rule sample:
         mem_mb=lambda wildcards, attempt: memory_mb("sample", 4000) * attempt,
         runtime=lambda wildcards, attempt: minutes_for_block(wildcards) * attempt,
         attempt=lambda wildcards, attempt: attempt,
+        slurm_extra=nice,
+    priority: priority
     shell:
         "CVDM_ATTEMPT={resources.attempt} "
         "cvdm sample {params.config:q} --acquisition {wildcards.acquisition:q} --block {wildcards.block} --threads {threads} > {log:q} 2>&1"
@@ -45,5 +47,6 @@ rule stitch:
         mem_mb=lambda wildcards, attempt: memory_mb("stitch", 2000) * attempt,
         runtime=lambda wildcards, attempt: minutes_for(wildcards, "stitch") * attempt,
         attempt=lambda wildcards, attempt: attempt,
+    priority: priority
     shell:
         "CVDM_ATTEMPT={resources.attempt} cvdm stitch {params.config:q} --acquisition {wildcards.acquisition:q} > {log:q} 2>&1"
