@@ -247,6 +247,17 @@ def doctor(
         raise typer.Exit(1)
 
 
+@app.command()
+def leftovers() -> None:
+    """Cancel the jobs that a killed driver left in SLURM's queue, and wait until they are gone; a run does this by itself."""
+    from cvdm_core.cluster.leftovers import clear
+    from cvdm_core.lock import locked
+
+    with locked(Path(".snakemake/driver"), "runs the workflow in this folder"):
+        if not clear(typer.echo):
+            typer.echo("there are none")
+
+
 def main() -> None:
     """Run the command line; a `UserError` becomes one sentence and exit status 2."""
     try:

@@ -8,19 +8,24 @@ import re
 import subprocess
 import sys
 import time
-from math import prod
+from contextlib import ExitStack
 from pathlib import Path
 
 from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from cvdm_core import __version__ as VERSION
 from cvdm_core import paths
+from cvdm_core.cluster import leftovers
 from cvdm_core.config import NAME_PATTERN, load
 from cvdm_core.errors import UserError
 from cvdm_core.images.tiles import n_blocks
+from cvdm_core.lock import locked
 from cvdm_core.nights.tonight import read_tonight
+from cvdm_core.records.throughput import measured_memory_mb, read_throughput, requested_seconds, throughput_file
 from cvdm_core.sheet import read_sheet, settings_for
+from cvdm_core.workload import block_megapixels, megapixels, training_megapixels
 
 
 envvars:
@@ -28,8 +33,28 @@ envvars:
 
 
 # The rules call `cvdm` of the environment that runs Snakemake, whether or not it is activated. Set in the environment and not with
-# shell.prefix, so that a container keeps its own.
-os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+# shell.prefix, so that a container keeps its own. Before it stand the wrappers without which Snakemake's SLURM plugin can wait for ever.
+os.environ["PATH"] = f"{workflow.basedir}/workflow/slurm:{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+DRIVER = ExitStack()
+
+
+def begin():
+    """Refuse to be a second driver in this folder, and end what a dead one left in the queue; before the first job, and not in dry runs.
+
+    The lock is held until this process ends, however it ends: Snakemake's own lock would stay after a kill, and is off in the profiles.
+    """
+    try:
+        DRIVER.enter_context(locked(Path(".snakemake/driver"), "runs the workflow in this folder"))
+        cancelled = leftovers.clear(logger.warning)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    if cancelled:
+        # The plan was made while those jobs wrote, and what they had not finished is gone: the same command plans again.
+        workflow.persistence.unlock()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execv(sys.executable, sys.orig_argv)
 
 
 def overrides(values, prefix=""):
@@ -73,6 +98,8 @@ try:
     SHEET = read_sheet(CONFIG.acquisitions)
 except UserError as error:
     raise WorkflowError(str(error)) from None
+
+THROUGHPUT = read_throughput(throughput_file(CONFIG.results))
 
 # A row that `cvdm register` has not measured cannot be planned; the index page names it.
 REGISTERED = {name: row for name, row in SHEET.items() if row.registered}
@@ -206,13 +233,33 @@ def settings(*sections, **excluded):
     return [getattr(CONFIG, section).model_dump_json(exclude=excluded.get(section)) for section in sections]
 
 
-def megapixels(wildcards):
-    """Return the size of an acquisition's input, all planes together."""
-    return prod(row(wildcards).shape) / 1e6
+def minutes(*work):
+    """Return the minutes to ask for, for stages and their megapixels: measured ones, where `cvdm index` has left any.
+
+    5 minutes are for the start: Snakemake twice and Python with its libraries, from a network disk on a bad day.
+    """
+    return int(5 + sum(requested_seconds(THROUGHPUT, stage, amount, CONFIG.model.name) for stage, amount in work) / 60)
 
 
-def minutes_for_block():
-    """Return the minutes a block job may take: pixels that pass the network, at 5 megapixels a second (a slow GPU)."""
-    side = CONFIG.store.shard + 2 * CONFIG.sampling.halo
-    passes = CONFIG.sampling.shards_per_job * CONFIG.sampling.samples * CONFIG.sampling.steps
-    return int(10 + passes * side**2 / 1e6 / 5 / 60)
+def minutes_for(wildcards, *stages):
+    """Return the minutes to ask for, for stages of a whole acquisition in one job."""
+    return minutes(*((stage, megapixels(CONFIG, row(wildcards), stage)) for stage in stages))
+
+
+def minutes_for_block(wildcards):
+    """Return the minutes to ask for, for one block."""
+    return minutes(("sample", block_megapixels(CONFIG, row(wildcards))))
+
+
+def minutes_for_training():
+    """Return the minutes to ask for, for all steps; whatever does not fit goes on in the next attempt."""
+    return minutes(("train", training_megapixels(CONFIG)))
+
+
+def memory_mb(stage, reckoned):
+    """Return the megabytes to ask for: what was reckoned, or more where jobs were measured to need it.
+
+    Never less, because a peak depends on settings and images that are not those of yesterday. A quarter over the peak for what varies,
+    and 250 for the two Snakemakes around the command.
+    """
+    return int(max(reckoned, 250 + 1.25 * measured_memory_mb(THROUGHPUT, stage, CONFIG.model.name)))
