@@ -20,7 +20,8 @@ from cvdm_core.records.throughput import Throughput, expected_seconds
 from cvdm_core.sheet import Acquisition, settings_for
 from cvdm_core.workload import block_megapixels, megapixels, training_megapixels
 
-AFTER_SAMPLING = ("stitch", "evaluate", "report")
+WORKS_AT = {"ingest": ("ingest",), "stitch": ("stitch",), "evaluate": ("evaluate", "report")}
+"""The stages that a job of a rule goes through, apart from sampling."""
 
 
 class Unmeasured(Exception):
@@ -61,8 +62,9 @@ def _work(config: Config, row: Acquisition, planned: Mapping[tuple[str, str], in
     name, model = row.acquisition, own.model.name
     blocks = planned.get((name, "sample"), 0)
 
-    def seconds(stage: str) -> float:
-        return between + _expected(throughput, stage, megapixels(own, row, stage), "" if stage == "ingest" else model)
+    def seconds(rule: str) -> float:
+        stages = ((stage, "" if stage == "ingest" else model) for stage in WORKS_AT[rule])
+        return between + sum(_expected(throughput, stage, megapixels(own, row, stage), of) for stage, of in stages)
 
     def block_seconds(row: Acquisition, samples: int) -> float:
         fewer = settings_for(config, row.model_copy(update={"samples": samples}))
@@ -76,7 +78,7 @@ def _work(config: Config, row: Acquisition, planned: Mapping[tuple[str, str], in
     return Work(
         name,
         before=(seconds("ingest"),) if planned.get((name, "ingest")) else (),
-        after=tuple(seconds(stage) for stage in AFTER_SAMPLING if planned.get((name, stage))),
+        after=tuple(seconds(rule) for rule in ("stitch", "evaluate") if planned.get((name, rule))),
         blocks=blocks,
         block_seconds=partial(block_seconds, row),
         samples=own.sampling.samples,
