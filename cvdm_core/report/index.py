@@ -19,6 +19,7 @@ import numpy as np
 
 from cvdm_core import paths
 from cvdm_core.acquisitions.refusals import refusals_file
+from cvdm_core.cluster.aftermath import recent_mishaps, settle
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.files import write_file
@@ -79,13 +80,19 @@ class Pair:
 
 def write_index(config: Config) -> Path:
     """Write the page over all acquisitions of the sheet, in its order, and return its path."""
-    failures = read_failures(Path(config.results) / ".failures")
     problems: list[str] = []
     rows: dict[str, Acquisition] = {}
     try:
         rows = read_sheet(config.acquisitions)
     except UserError as error:
         problems.append(str(error))
+    try:
+        settle(Path(config.results), rows)
+        happened = recent_mishaps()
+    except Exception as error:  # what is noted already must be shown all the same
+        happened = []
+        problems.append(f"What SLURM says of killed jobs could not be noted ({_short(error)}).")
+    failures = read_failures(Path(config.results) / ".failures")
     cards = [_card(config, row, [failure for failure in failures if failure.subject == name]) for name, row in rows.items()]
     cards.sort(key=lambda card: card.state == "training only")  # people come for what was restored
     page = paths.index_page(config)
@@ -95,6 +102,7 @@ def write_index(config: Config) -> Path:
         problems=problems,
         refused=read_refused(Path(config.acquisitions)),
         other_failures=[failure for failure in failures if failure.subject not in rows],
+        happened=happened,
         totals=_totals(config, cards),
         model=config.model.name,
         sheet=config.acquisitions,

@@ -204,7 +204,7 @@ def test_a_block_outside_the_image_is_refused_and_noted_for_the_index(tmp_path):
         sample_block(config, NAME, 3)
     assert not paths.block_receipt(config, NAME, 3).exists()
     note = read_json(tmp_path / "results/.failures/sample.cells.0003.json")
-    assert note["class"] == "damaged input or configuration"
+    assert note["class"] == "configuration"
 
 
 def test_what_does_not_fit_is_refused_in_one_sentence(tmp_path):
