@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Literal, get_args
 
-from cvdm_core.errors import DamagedInputError, DeviceError, DiskFullError, UserError
+from cvdm_core.errors import DamagedInputError, DeviceError, DiskFullError, TimeUpError, UserError
 from cvdm_core.files import write_file
 from cvdm_core.records.running import Running, note_name
 
@@ -42,6 +42,8 @@ def judge(error: BaseException) -> tuple[FailureClass, str]:
             return "disk", str(error)
         case DeviceError():
             return "node", str(error)
+        case TimeUpError():
+            return "time", str(error)
         case DamagedInputError():
             return "damaged input", str(error)
         case UserError():
