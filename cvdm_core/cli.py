@@ -158,6 +158,24 @@ def index(config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) -> 
 
 
 @app.command()
+def night(
+    profile: Annotated[Path, typer.Option(help="folder of the Snakemake profile")] = Path("slurm"),
+    by: Annotated[
+        str, typer.Option(help="time of day, HH:MM, by which it should be done: what does not fit is shortened or deferred")
+    ] = "",
+    inbox: Annotated[str, typer.Option(help="folder in which acquisitions arrive (default: inbox.folder of the configuration)")] = "",
+    config: ConfigFiles = DEFAULT_CONFIG,
+) -> None:
+    """Register what arrived, restore it, report, and tell: the one command for cron. Status 1: a person must act; 2: it could not run."""
+    from cvdm_core.nights.course import Order
+    from cvdm_core.nights.night import run_night
+
+    settings = _load(config, None)
+    status = run_night(settings, Order(profile, config, inbox or settings.inbox.folder, by))
+    raise typer.Exit(status)
+
+
+@app.command()
 def verify(config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
     """Check that every store and model still matches its receipt, and that every store is a right one."""
     from cvdm_core.images.validation import validate

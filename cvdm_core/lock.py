@@ -6,6 +6,7 @@ import fcntl
 import getpass
 import os
 import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -53,6 +54,17 @@ def locked(path: str | Path, deed: str = "is writing it") -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def wait_for(path: str | Path, seconds: float) -> None:
+    """Wait for so long until nobody holds the lock of `path`; whoever still does is named when it is taken."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            with locked(path):
+                return
+        except UserError:
+            time.sleep(1)
 
 
 def _owner() -> str:

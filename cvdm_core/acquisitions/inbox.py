@@ -28,7 +28,7 @@ def register_inbox(
     split: str = "predict",
     pixel_size_um: float | None = None,
     clock: Callable[[], float] = time.time,
-) -> bool:
+) -> list[Entry]:
     """Register what is complete in `inbox`, note every change of state in the ledger, and print what is not registered and why.
 
     Parameters
@@ -44,8 +44,8 @@ def register_inbox(
 
     Returns
     -------
-    bool
-        Whether a person must act: something failed, was refused, changed after its registration, or vanished before ingestion.
+    list of Entry
+        Those for which a person must act: something failed, was refused, changed after its registration, or vanished before ingestion.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def register_inbox(
         print(f"note: {look.ledger.path}, line {number}: it cannot be read and is passed over.")
     now = [look.ledger.latest[key] for key in look.entries]
     _report(now)
-    return any(entry.act for entry in now)
+    return [entry for entry in now if entry.act]
 
 
 def _report(entries: Iterable[Entry]) -> None:

@@ -25,9 +25,10 @@ from cvdm_core.errors import UserError
 from cvdm_core.files import PARTIAL
 from cvdm_core.images.acquired import Planes
 from cvdm_core.images.certificate import ATTRIBUTE
-from cvdm_core.images.omezarr import create_image, write_region
+from cvdm_core.images.omezarr import create_image
 from cvdm_core.images.omezarr_metadata import ImageInfo, display_windows, target_origin_um, write_metadata, write_ome_xml
 from cvdm_core.images.publishing import publish
+from cvdm_core.images.pyramid_writer import PyramidWriter, nested
 from cvdm_core.images.tiff import TiffHeader
 from cvdm_core.images.tiles import shards
 from cvdm_core.records.receipts import Receipt, sha256_file, stage
@@ -186,10 +187,11 @@ def _write(image: _Image, store: StoreSettings, progress: Progress) -> dict[str,
     regions = shards(header.shape, store.shard)
     bar = progress.add_task(f"{image.info.attributes['acquisition']}, {image.role}", total=len(regions))
     create_image(image.partial, header.shape, stored_dtype(header), store)
+    writer = PyramidWriter(image.partial)
     written: dict[str, list[Any]] = {}
-    for region in regions:
+    for region in regions if header.by_rows else nested(header.shape, store.shard):
         plane = image.planes.read(region.t, region.c, region.z, region.y, region.x)
-        written.update(write_region(image.partial, region, plane.astype(stored_dtype(header), copy=False)))
+        written.update(writer.write(region, plane.astype(stored_dtype(header), copy=False)))
         progress.advance(bar)
     if header.ome_xml is not None:
         write_ome_xml(image.partial, header.ome_xml)

@@ -46,11 +46,11 @@ class Pace:
 
 UNMEASURED = {
     "ingest": Pace(0, 0, 1.0),  # a megapixel a second is slow even on a busy network disk
-    "train": Pace(0, 0, 3.0),  # 5 steps a second with 16 crops of 64 x 64 pixels: a slow GPU; the next attempt goes on from there
-    "sample": Pace(0, 0, 0.2),  # 5 megapixels through the network a second: a slow GPU
+    "train": Pace(0, 1500, 3.0),  # 5 steps a second with 16 crops of 64 x 64 pixels: a slow GPU; the next attempt goes on from there
+    "sample": Pace(0, 300, 0.2),  # 5 megapixels through the network a second: a slow GPU
     "stitch": Pace(0, 0, 3.0),  # several quantities of each restored pixel; 20 megapixels a minute are slow
     "evaluate": Pace(0, 0, 30.0),  # Richardson-Lucy and the resolution measures, on one core
-    "report": Pace(0, 60, 0.0),  # pictures that fit a screen, whatever the image
+    "report": Pace(0, 300, 0.0),  # pictures that fit a screen, whatever the image
 }
 """What is asked for where nothing was measured yet; each is slow on purpose, because too little time costs an attempt."""
 

@@ -106,7 +106,7 @@ def _restore(config: Config, plan: Plan, model: LoadedModel, missing: list[Shard
                     raise UserError(
                         f"{label}: the model makes values of shard {shard.index} that are no numbers; look at its training curves."
                     )
-                files |= write_region(plan.partial, shard, plane, path_in_store(quantity), levels=0)
+                files |= write_region(plan.partial, shard, plane, path_in_store(quantity))
                 ranges[quantity] = (float(plane.min()), float(plane.max()))
             done[shard.index] = record_shard(plan, shard, files, ranges)
             longest = max(longest, time.perf_counter() - shard_begin)

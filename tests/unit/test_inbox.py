@@ -45,7 +45,7 @@ def look() -> Iterator[Look]:
 
     def at(minutes: float, config: Config = CONFIG) -> bool:
         before = raw()
-        act = register_inbox(config, "inbox", clock=lambda: begin + 60 * minutes)
+        act = bool(register_inbox(config, "inbox", clock=lambda: begin + 60 * minutes))
         assert raw() == before
         return act
 

@@ -30,7 +30,7 @@ def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def look() -> bool:
-    return register_inbox(CONFIG, "inbox", clock=lambda: time.time() + LATER)
+    return bool(register_inbox(CONFIG, "inbox", clock=lambda: time.time() + LATER))
 
 
 def lines() -> list[str]:
