@@ -88,7 +88,7 @@ def test_a_training_that_meets_its_time_limit_saves_its_state_and_goes_on_in_the
     rule = site.folder / "workflow/rules/train.smk"
     rule.write_text(re.sub(r"runtime=.*", "runtime=lambda wildcards, attempt: [0, 1, 20, 20][attempt],", rule.read_text()))
 
-    done = site.typed("snakemake --profile slurm --set-resources train:gpu=0 --set-threads train=2 train_only" + SOON, timeout=800)
+    done = site.typed("snakemake --profile slurm train_only --set-resources train:gpu=0 --set-threads train=2" + SOON, timeout=800)
 
     assert done.returncode == 0, done.stdout + done.stderr
     said = index(site)
@@ -104,8 +104,10 @@ def test_a_full_disk_is_named_and_once_there_is_space_the_same_command_goes_on(s
     acquired(site, pair="train", more="val")
     results = site.folder / "results"
     (results / "pair").mkdir(parents=True)
-    # A disk of 64 KiB for one acquisition's results; mounted where the jobs run.
-    site.cluster.said("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(results / "pair"))
+    # A disk of 16 KiB for one acquisition's results; mounted where the jobs run.
+    site.cluster.said("mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(results / "pair"))
+    # Snakemake removes empty folders, and would stumble over a mounted one.
+    site.cluster.said("bash", "-c", f"echo kept > {results}/pair/kept")
 
     done = site.typed(INGEST + " --retries 0")
 
@@ -128,7 +130,7 @@ def test_a_gpu_that_is_not_there_is_one_sentence_of_the_class_node(site: Site) -
     acquired(site, pair="train", checked="val")
 
     # The cluster's GPU is only pretended: SLURM gives it, and torch finds none.
-    done = site.typed("snakemake --profile slurm --retries 0 --set-threads train=2 train_only" + SOON)
+    done = site.typed("snakemake --profile slurm train_only --retries 0 --set-threads train=2 --until train" + SOON)
 
     assert done.returncode != 0
     note = read_json(failure_path(site.folder / "results", "train", "tiny"))
@@ -140,8 +142,10 @@ def test_a_file_that_the_driver_sees_late_is_waited_for(site: Site) -> None:
     acquired(site, pair="train")
     # As over NFS: the driver, in a mount namespace of its own, sees an empty folder where the job has written, until a file is there.
     (site.folder / "results/pair").mkdir(parents=True)
+    (site.folder / "results/pair/kept").touch()  # an empty folder would be removed, and with it the mount
     (site.folder / "late.sh").write_text(
-        "mount -t tmpfs tmpfs results/pair\n(until [ -e shown ]; do sleep 0.2; done; umount --lazy results/pair) &\n" + f"exec {INGEST}\n"
+        "set -e\nmount -t tmpfs tmpfs results/pair\n(until [ -e shown ]; do sleep 0.2; done; umount --lazy results/pair) &\n"
+        + f"exec {INGEST}\n"
     )
     driver = site.started("unshare --mount bash late.sh")
     site.wait_for_job(lambda state, _: state == "COMPLETED", seconds=120)
