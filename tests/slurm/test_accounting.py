@@ -18,7 +18,7 @@ def test_a_restart_of_the_database_in_the_night_is_waited_out(accounting_site: S
     site.facility.acquire("pair", "train")
     assert site.typed("cvdm register").returncode == 0
     driver = site.started(f"{INGEST} --slurm-status-command {status}")
-    site.wait_for_job(lambda state, _: state == "RUNNING", seconds=120)
+    site.wait_for_job(lambda _, state, __: state == "RUNNING", seconds=120)
     site.cluster.stop_accounting()
     time.sleep(20)
     site.cluster.start_accounting()

@@ -64,14 +64,15 @@ def test_memory_that_never_suffices_is_a_failure_of_the_class_memory(site: Site)
 def test_a_preempted_job_that_slurm_does_not_start_again_is_sent_anew(site: Site) -> None:
     acquired(site, pair="train")
     driver = site.started(INGEST + " --default-resources slurm_partition=scavenge")
-    site.wait_for_job(lambda state, _: state == "RUNNING")
+    site.wait_for_job(lambda _, state, __: state == "RUNNING")
     site.cluster.said("sbatch", "--partition=cpu", "--exclusive", "--chdir=/", "--output=/dev/null", "--wrap=sleep 5")
-    site.wait_for_job(lambda state, _: state == "PREEMPTED")
+    site.wait_for_job(lambda _, state, __: state == "PREEMPTED")
 
     assert driver.wait(timeout=400) == 0, site.driver_said()
     assert [state for _, (state, _) in sorted(site.jobs().items())] == ["PREEMPTED", "COMPLETED"]
     assert re.search(r"ingest of pair: preempted .*; done", index(site)), index(site)
     assert site.typed("cvdm verify").returncode == 0
+    assert site.is_as_undisturbed("pair")
 
 
 def test_a_submission_that_slurm_refuses_is_a_failure_of_the_class_configuration(site: Site) -> None:
@@ -148,7 +149,7 @@ def test_a_file_that_the_driver_sees_late_is_waited_for(site: Site) -> None:
         + f"exec {INGEST}\n"
     )
     driver = site.started("unshare --mount bash late.sh")
-    site.wait_for_job(lambda state, _: state == "COMPLETED", seconds=120)
+    site.wait_for_job(lambda _, state, __: state == "COMPLETED", seconds=120)
     until = time.monotonic() + 60
     while "Waiting at most" not in site.driver_said() and time.monotonic() < until:
         time.sleep(0.5)
