@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from cvdm_core import paths
 from cvdm_core.acquisitions.refusals import refusals_file
+from cvdm_core.cluster.aftermath import recent_mishaps, settle
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.files import write_file
@@ -68,13 +69,19 @@ class Pair:
 
 def write_index(config: Config) -> Path:
     """Write the page over all acquisitions of the sheet, in its order, and return its path."""
-    failures = read_failures(Path(config.results) / ".failures")
     problems: list[str] = []
     rows: dict[str, Acquisition] = {}
     try:
         rows = read_sheet(config.acquisitions)
     except UserError as error:
         problems.append(str(error))
+    try:
+        settle(Path(config.results), rows)
+        happened = recent_mishaps()
+    except Exception as error:  # what is noted already must be shown all the same
+        happened = []
+        problems.append(f"What SLURM says of killed jobs could not be noted ({' '.join(str(error).split())[:200]}).")
+    failures = read_failures(Path(config.results) / ".failures")
     routes = find_routes(config, rows.values())
     of: dict[str, list[Failure]] = {}
     for failure in failures:
@@ -94,6 +101,7 @@ def write_index(config: Config) -> Path:
         problems=problems,
         refused=read_refused(Path(config.acquisitions)),
         other_failures=[failure for failure in failures if failure.subject not in rows],
+        happened=happened,
         totals=_totals(config, cards),
         models=sorted({route.model for route in routes.routes.values()}) or [config.model.name],
         unrouted=routes.sentences(),
