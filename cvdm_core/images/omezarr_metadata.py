@@ -119,10 +119,10 @@ def display_windows(folder: Path, path_in_store: str = "") -> tuple[tuple[float,
     layout = read_layout(folder, path_in_store)
     array = zarr.open_array(folder / path_in_store / str(layout.levels - 1), mode="r")
     frames, _, depth = layout.shape[:3]
-    planes = np.unique(np.linspace(0, frames * depth - 1, min(WINDOW_PLANES, frames * depth)).round().astype(int))
+    planes = sorted({round(number) for number in np.linspace(0, frames * depth - 1, min(WINDOW_PLANES, frames * depth)).tolist()})
     windows = []
     for channel in range(layout.shape[1]):
-        pixels = np.concatenate([np.ravel(array[number // depth, channel, number % depth]) for number in planes.tolist()])
+        pixels = np.concatenate([np.ravel(array[number // depth, channel, number % depth]) for number in planes])
         low, high = np.percentile(finite, WINDOW_PERCENTILES) if (finite := pixels[np.isfinite(pixels)]).size else (0.0, 1.0)
         windows.append((float(low), float(high) if high > low else float(low) + 1.0))
     return tuple(windows)

@@ -14,7 +14,7 @@ from rich.progress import track
 
 from cvdm_core import paths
 from cvdm_core.config import Config
-from cvdm_core.files import PARTIAL
+from cvdm_core.files import PARTIAL, files_below
 from cvdm_core.images.omezarr import create_image
 from cvdm_core.images.omezarr_metadata import ImageInfo, display_windows, target_origin_um, write_metadata
 from cvdm_core.images.pyramid_writer import PyramidWriter, nested
@@ -60,10 +60,9 @@ def build_store(
                 files |= writer.add(shard, np.asarray(levels0[quantity][shard.t, shard.c, shard.z, shard.y, shard.x]))
     for quantity in plan.quantities:
         write_metadata(store, path_in_store(quantity), _describe(config, plan, model, quantity, intensity_map, store))
-    for path in store.rglob("*"):
-        name = path.relative_to(store).as_posix()
-        if path.is_file() and name not in files and not name.endswith(PARTIAL):
-            files[name] = [path.stat().st_size, sha256_file(path)]
+    for name in files_below(store):
+        if name not in files and not name.endswith(PARTIAL):
+            files[name] = [(store / name).stat().st_size, sha256_file(store / name)]
     return store, files, held, intensity_map
 
 
