@@ -60,6 +60,7 @@ def register(
     specimen: Annotated[str | None, typer.Option(help="specimen of the added files (default: the acquisition's name)")] = None,
     split: Annotated[str, typer.Option(help="split of the added files: train, val, test or predict")] = "predict",
     pixel_size_um: Annotated[float | None, typer.Option(help="pixel size of added files that do not know it [micrometre]")] = None,
+    instrument: Annotated[str, typer.Option(help="microscope of the added files (default: what they say)")] = "",
     inbox: Annotated[
         Path | None,
         typer.Option(
@@ -68,17 +69,20 @@ def register(
     ] = None,
 ) -> None:
     """Read the headers of acquisitions and write what was found into the sample sheet."""
+    from cvdm_core.acquisitions.added import Added
+
+    added = Added(name, specimen, split, pixel_size_um, instrument)
     if inbox is not None:
         from cvdm_core.acquisitions.inbox import register_inbox
 
         if paths or name is not None:
             raise UserError("--inbox: it finds files and names by itself; give it without files and --name.")
-        if register_inbox(_load(config, overrides), inbox, specimen=specimen, split=split, pixel_size_um=pixel_size_um):
+        if register_inbox(_load(config, overrides), inbox, added):
             raise typer.Exit(1)
         return
     from cvdm_core.acquisitions.register import register as run
 
-    run(_load(config, overrides), paths or [], name=name, specimen=specimen, split=split, pixel_size_um=pixel_size_um)
+    run(_load(config, overrides), paths or [], added)
 
 
 @app.command()
@@ -148,10 +152,31 @@ def report(acquisition: AcquisitionName, config: ConfigFiles = DEFAULT_CONFIG, o
 
 @app.command()
 def index(config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
-    """Write the index page over all acquisitions, with what failed and what to do."""
+    """Write the index page over all acquisitions, with what failed and what to do, and keep the throughput of the finished jobs."""
+    from cvdm_core.records.measuring import update_throughput
     from cvdm_core.report.index import write_index as run
 
-    typer.echo(f"report: {run(_load(config, overrides))}")
+    settings = _load(config, overrides)
+    update_throughput(settings)
+    typer.echo(f"report: {run(settings)}")
+
+
+@app.command()
+def night(
+    profile: Annotated[Path, typer.Option(help="folder of the Snakemake profile")] = Path("slurm"),
+    by: Annotated[
+        str, typer.Option(help="time of day, HH:MM, by which it should be done: what does not fit is shortened or deferred")
+    ] = "",
+    inbox: Annotated[str, typer.Option(help="folder in which acquisitions arrive (default: inbox.folder of the configuration)")] = "",
+    config: ConfigFiles = DEFAULT_CONFIG,
+) -> None:
+    """Register what arrived, restore it, report, and tell: the one command for cron. Status 1: a person must act; 2: it could not run."""
+    from cvdm_core.nights.course import Order
+    from cvdm_core.nights.night import run_night
+
+    settings = _load(config, None)
+    status = run_night(settings, Order(profile, config, inbox or settings.inbox.folder, by))
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -224,6 +249,17 @@ def doctor(
         failed = failed or finding.level == "fail"
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def leftovers() -> None:
+    """Cancel the jobs that a killed driver left in SLURM's queue, and wait until they are gone; a run does this by itself."""
+    from cvdm_core.cluster.leftovers import clear
+    from cvdm_core.lock import locked
+
+    with locked(Path(".snakemake/driver"), "runs the workflow in this folder"):
+        if not clear(typer.echo):
+            typer.echo("there are none")
 
 
 def main() -> None:

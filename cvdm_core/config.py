@@ -140,9 +140,30 @@ class EvaluationSettings(Section):
     richardson_lucy_iterations: int = Field(30, ge=0, description="iterations of the Richardson-Lucy reference row; 0 leaves it out")
 
 
-class InboxSettings(Section):
-    """When an acquisition in the folder of `cvdm register --inbox` is complete; docs/operator.md explains it."""
+class RoutingRule(Section):
+    """One rule of the list `routing`: which model restores the acquisitions that it describes.
 
+    The first rule that fits decides, for each channel. A key that is left out fits everything; patterns are as in `fnmatch` (`*`, `?`,
+    `[abc]`) for the whole text, whatever the case. Without any rule `model.name` restores everything; with rules, what none fits is not
+    restored, and the index page names it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)  # a channel may be called 488
+
+    instrument: str | None = Field(None, description="pattern for the sheet's column `instrument`")
+    objective: str | None = Field(None, description="pattern for the column `objective`")
+    na: float | None = Field(None, gt=0, description="the column `na`, within 0.3 %")
+    magnification: float | None = Field(None, gt=0, description="the column `magnification`, within 0.3 %")
+    channel: str | None = Field(None, description="pattern for the name of a channel")
+    model: Name = Field(description="folder below `models`, of a model that was brought along, or `model.name`, which is trained here")
+
+
+class InboxSettings(Section):
+    """Where acquisitions arrive, and when one of them is complete; docs/operator.md explains it."""
+
+    folder: str = Field(
+        "", description="folder in which acquisitions arrive, looked at by `cvdm night` and before `snakemake nightly`; empty: none"
+    )
     quiet_minutes: float = Field(
         10.0, gt=0, description="nothing may have changed for so long; longer than the longest pause between two writes [minutes]"
     )
@@ -151,6 +172,24 @@ class InboxSettings(Section):
         description="name, with `*` and `?`, of the file that says that an acquisition is done, in its folder or above it; `{name}` "
         "stands for the acquisition's name; empty: the site has none",
     )
+    instrument: str = Field(
+        "", description="the microscope that writes there, for the sheet's column `instrument`; empty: as the files say"
+    )
+
+
+class MessageSettings(Section):
+    """Who is told about a night; a message that cannot be sent never stops it."""
+
+    when: Literal["always", "act", "never"] = Field(
+        "always", description="always: a summary every night; act: only where a person must act; never"
+    )
+    mail_to: tuple[str, ...] = Field((), description="addresses of the people who get a mail; empty: no mail")
+    mail_from: str = Field("", description="address of the sender; empty: this user on this machine")
+    smtp: str = Field("localhost:25", description="host and port of the mail relay, which must take mail from here without a login")
+    webhook_file: str = Field(
+        "", description="file that holds the address of a webhook, a secret that stands nowhere else; it gets JSON with the key `text`"
+    )
+    webhook_variable: str = Field("", description="environment variable that holds the address, in place of a file")
 
 
 class Config(Section):
@@ -165,7 +204,9 @@ class Config(Section):
     training: TrainingSettings = TrainingSettings()
     sampling: SamplingSettings = SamplingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    routing: tuple[RoutingRule, ...] = Field((), description="which model restores what; the first rule that fits decides")
     inbox: InboxSettings = InboxSettings()
+    messages: MessageSettings = MessageSettings()
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

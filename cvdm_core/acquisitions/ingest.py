@@ -34,6 +34,7 @@ from cvdm_core.images.tiles import shards
 from cvdm_core.records.receipts import Receipt, sha256_file, stage
 from cvdm_core.records.verify import folder_checksums
 from cvdm_core.sheet import Acquisition, find_acquisition
+from cvdm_core.workload import megapixels
 
 if TYPE_CHECKING:
     from cvdm_core.acquisitions.certify import Certified
@@ -98,6 +99,7 @@ def ingest(config: Config, acquisition: str) -> None:
         if not row.target:
             shutil.rmtree(paths.target_store(config, acquisition), ignore_errors=True)
         _fill(receipt, config, row, images)
+        receipt.usage["megapixels"] = megapixels(config, row, "ingest")
 
 
 @contextmanager
@@ -165,7 +167,7 @@ def _info(row: Acquisition, header: TiffHeader, role: str, path: str, scale: int
 def _said(header: TiffHeader) -> dict[str, Any]:
     """Return what the file says beyond sizes: OME-XML stands beside the pixels as a whole, other dialects here."""
     found = header.metadata
-    names = ("dialect", "na", "magnification", "emission_nm", "exposure_ms", "acquired", "said")
+    names = ("dialect", "instrument", "objective", "na", "magnification", "emission_nm", "exposure_ms", "acquired", "said")
     values = {name: getattr(found, name) for name in names}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value}
 

@@ -19,20 +19,23 @@ DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32")
 SAME_LENGTH = 0.01  # relative difference of two lengths that still count as equal
 _SIZES = ("size_t", "size_c", "size_z", "size_y", "size_x")
 _LENGTHS = ("pixel_size_um", "pixel_size_source", "z_step_um", "z_step_source", "time_step_s")
-_MEASURED = (*_SIZES, "dtype", *_LENGTHS, "channels", "na_source", "emission_source", "magnification", "exposure_ms", "acquired", "assumed")
+_SOURCES = ("na_source", "emission_source", "instrument_source", "objective_source")
+_MEASURED = (*_SIZES, "dtype", *_LENGTHS, "channels", *_SOURCES, "magnification", "exposure_ms", "acquired", "assumed")
+_Said = float | tuple[float, ...] | str | None
 UNMEASURED: Mapping[str, Any] = {column: Acquisition.model_fields[column].default for column in _MEASURED}
 StateIn = Callable[[str], str]
+ScaleOf = Callable[[Acquisition], int | None]
 
 
-def measure(row: Acquisition, scale: int, state_in: StateIn) -> tuple[Acquisition, list[str]]:
+def measure(row: Acquisition, scale_of: ScaleOf, state_in: StateIn) -> tuple[Acquisition, list[str]]:
     """Return the row with everything measured, and remarks on what was assumed or contradicts the file.
 
     Parameters
     ----------
     row
         What a person stated; measured columns are ignored.
-    scale
-        `model.scale`, target pixels for each input pixel along y and x.
+    scale_of
+        Tells of a measured row how many target pixels there must be for each input pixel along y and x; None where nobody knows.
     state_in
         Tells where a person can state what a file does not know: from the column's name to words for the sentence.
 
@@ -40,22 +43,21 @@ def measure(row: Acquisition, scale: int, state_in: StateIn) -> tuple[Acquisitio
     ------
     UserError
         If a file is missing or damaged, has a data type that cannot be restored, lacks a pixel size or z step that nobody stated,
-        or if the pair does not show one field at `scale`.
+        or if the pair does not show one field at its scale.
     """
     header = _inspect(row.input, row)
     pixel_size, source = _pixel_size(row, header, state_in)
     size_t, size_c, size_z = header.shape[:3]
     z_step = row.stated_z_step_um or header.z_step_um
     if size_z > 1 and z_step is None:
-        raise UserError(f"{row.input}: it has {size_z} planes, but their distance is not known; {state_in('stated_z_step_um')}.")
+        reason = header.metadata.z_step_reason
+        raise UserError(f"{row.input}: it has {size_z} planes, but their distance is not known ({reason}); {state_in('stated_z_step_um')}.")
     for column, count in (("stated_channels", len(row.stated_channels)), ("emission_nm", len(row.emission_nm))):
         if count not in (0, size_c):
             raise UserError(
                 f"{row.input}: the column {column} holds {count} values and the image {size_c} channels; give one for each channel."
             )
-    if row.target:
-        _check_pair(row, header, pixel_size, scale)
-    elif row.split in ("train", "val"):
+    if not row.target and row.split in ("train", "val"):
         raise UserError(
             f"{row.input}: the split is {row.split}, which needs a target, and none is named; name one, or use the split predict."
         )
@@ -65,6 +67,10 @@ def measure(row: Acquisition, scale: int, state_in: StateIn) -> tuple[Acquisitio
             "na_source": _source(row.na, header.na),
             "emission_nm": row.emission_nm or header.emission_nm,
             "emission_source": _source(row.emission_nm, header.emission_nm),
+            "instrument": row.instrument or header.metadata.instrument,
+            "instrument_source": _source(row.instrument, header.metadata.instrument),
+            "objective": row.objective or header.metadata.objective,
+            "objective_source": _source(row.objective, header.metadata.objective),
             "magnification": header.metadata.magnification,
             "exposure_ms": header.metadata.exposure_ms,
             "acquired": header.metadata.acquired,
@@ -79,6 +85,8 @@ def measure(row: Acquisition, scale: int, state_in: StateIn) -> tuple[Acquisitio
             "channels": row.stated_channels or header.channels,
         }
     )
+    if row.target:
+        _check_pair(row, header, pixel_size, scale_of(measured))
     return measured, _remarks(row, header)
 
 
@@ -138,14 +146,16 @@ def _pixel_size(row: Acquisition, header: TiffHeader, state_in: StateIn) -> tupl
     return x_um, "metadata"
 
 
-def _source(written: float | tuple[float, ...] | None, found: float | tuple[float, ...] | None) -> str:
+def _source(written: _Said, found: _Said) -> str:
     """Return where a value is from that a person may write and a file may hold: a person's word stands, and shows where it differs."""
     if not written:
         return "metadata" if found else ""
     return "metadata" if _same(written, found) else "stated"
 
 
-def _same(written: float | tuple[float, ...] | None, found: float | tuple[float, ...] | None) -> bool:
+def _same(written: _Said, found: _Said) -> bool:
+    if isinstance(written, str) or isinstance(found, str):
+        return str(written).casefold() == str(found).casefold()
     one, other = np.atleast_1d(written or ()), np.atleast_1d(found or ())
     return one.shape == other.shape and bool(np.allclose(one, other, rtol=1e-9, atol=0))  # the sheet holds ten digits
 
@@ -155,7 +165,7 @@ def _assumed(row: Acquisition, header: TiffHeader) -> str:
     return "; ".join(filter(None, (pages, header.metadata.shortfall)))
 
 
-def _check_pair(row: Acquisition, header: TiffHeader, pixel_size_um: float, scale: int) -> None:
+def _check_pair(row: Acquisition, header: TiffHeader, pixel_size_um: float, wanted: int | None) -> None:
     target = _inspect(row.target, row)
     if target.shape[:3] != header.shape[:3]:
         raise UserError(
@@ -163,6 +173,7 @@ def _check_pair(row: Acquisition, header: TiffHeader, pixel_size_um: float, scal
             f"and the input {header.shape[:3]}; give the right file."
         )
     (rows, columns), found = header.shape[3:], target.shape[3:]
+    scale = wanted or max(1, found[0] // rows)
     if found != (rows * scale, columns * scale):
         raise UserError(
             f"{row.target}: this is not the field of {row.input}: with model.scale {scale} an input of {rows} x {columns} pixels asks for "
@@ -191,7 +202,13 @@ def _remarks(row: Acquisition, header: TiffHeader) -> list[str]:
         remarks.append(f"{row.input}: the stated pixel size of {stated:.4g} um is used, although the file says {found:.4g} um.")
     if header.metadata.shortfall:
         remarks.append(f"{row.input}: {header.metadata.shortfall}; if a file of its set is missing, copy it too.")
-    for what, written, said in (("na", row.na, header.na), ("emission_nm", row.emission_nm, header.emission_nm)):
+    facts: tuple[tuple[str, _Said, _Said], ...] = (
+        ("na", row.na, header.na),
+        ("emission_nm", row.emission_nm, header.emission_nm),
+        ("instrument", row.instrument, header.metadata.instrument),
+        ("objective", row.objective, header.metadata.objective),
+    )
+    for what, written, said in facts:
         if written and said and not _same(written, said):
             remarks.append(f"{row.input}: the stated {what} of {written} is used, although the file says {said}.")
     return remarks

@@ -18,7 +18,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from cvdm_core.errors import COPY_AGAIN, UserError
+from cvdm_core.errors import COPY_AGAIN, DamagedInputError, UserError
 from cvdm_core.images.ome_set import companion_of
 from cvdm_core.images.tiff_images import images_of
 from cvdm_core.images.tiff_layout import Layout, files_of, layout_of
@@ -208,7 +208,7 @@ class TiffPlanes:
                 os.close(self._descriptors.popitem(last=False)[1])
         data = os.pread(self._descriptors[file], length, offset)
         if len(data) != length:
-            raise UserError(f"{file}: the file is cut off: {length:,} bytes at byte {offset:,} are not there; {COPY_AGAIN}.")
+            raise DamagedInputError(f"{file}: the file is cut off: {length:,} bytes at byte {offset:,} are not there; {COPY_AGAIN}.")
         return data
 
     def _read_rows(self, plane: int, sample: int, rows: range, columns: range) -> NDArray[Any]:

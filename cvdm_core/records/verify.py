@@ -57,7 +57,7 @@ def verify(folders: Sequence[Path], check_store: Callable[[Path], None] | None =
             continue
         if "stage" not in content or not isinstance(content.get("wrote"), Mapping):
             continue
-        for name, record in content["wrote"].items():
+        for name, record in _where_now(receipt, content):
             claimed.add(Path(name).resolve())
             found = _check(Path(name), record, receipt)
             problems += found
@@ -88,6 +88,15 @@ def _receipts(folder: Path) -> Iterator[Path]:
 def _stores(folder: Path) -> Iterator[Path]:
     for place, folders, _ in _walk(folder):
         yield from (place / name for name in folders if name.endswith((STORE, PARTIAL)))
+
+
+def _where_now(receipt: Path, content: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return what a receipt claims by path; a model's files lie beside its receipt, wherever and under which name it was trained."""
+    wrote: Mapping[str, Any] = content["wrote"]
+    if content["stage"] != "train" or not wrote:
+        return list(wrote.items())
+    trained = os.path.commonpath([Path(name).parent for name in wrote])
+    return [(str(receipt.parent / os.path.relpath(name, trained)), record) for name, record in wrote.items()]
 
 
 def _structure(store: Path, check_store: Callable[[Path], None], known: list[str]) -> list[str]:

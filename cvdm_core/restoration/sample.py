@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from cvdm_core import paths
+from cvdm_core.cluster.clock import Deadline
 from cvdm_core.config import Config
-from cvdm_core.errors import UserError
+from cvdm_core.errors import TimeUpError, UserError
 from cvdm_core.images.omezarr import create_image, write_region
-from cvdm_core.images.tiles import Shard, block_shards
+from cvdm_core.images.tiles import Shard, block_shards, shards
 from cvdm_core.model.folder import LoadedModel, load_model
 from cvdm_core.records.receipts import stage
 from cvdm_core.restoration.plan import (
@@ -27,9 +28,12 @@ from cvdm_core.restoration.plan import (
     path_in_store,
     published_shards,
     record_shard,
+    settings_for_receipt,
 )
 from cvdm_core.restoration.shard import ShardRestorer
+from cvdm_core.routing import routed
 from cvdm_core.sheet import find_acquisition
+from cvdm_core.workload import megapixels
 
 
 def sample_block(config: Config, acquisition: str, block: int) -> None:
@@ -44,13 +48,14 @@ def sample_block(config: Config, acquisition: str, block: int) -> None:
         If the acquisition, its input or the model is missing or does not fit, or there is no such block.
     """
     row = find_acquisition(config.acquisitions, acquisition)
+    config = routed(config, row)
     target = paths.block_receipt(config, acquisition, block)
     with stage(target, "sample", acquisition, config.results, part=f"{block:04d}") as receipt:
         model = load_model(paths.model_folder(config))
         plan = make_plan(config, row, model)
         own = block_shards(plan.shape, config.store.shard, config.sampling.shards_per_job, block)
         receipt.read = {str(paths.raw_store(config, acquisition)): plan.inputs, str(paths.model_folder(config)): model.weights_sha256}
-        receipt.settings = {"sampling": config.sampling.model_dump(mode="json"), "store": config.store.model_dump(mode="json")}
+        receipt.settings = settings_for_receipt(config, row)
         done = _published(plan, own) or {shard.index: held for shard in own if (held := held_shard(plan, shard))}
         missing = [shard for shard in own if shard.index not in done]
         label = f"{acquisition}, block {block}"
@@ -58,6 +63,8 @@ def sample_block(config: Config, acquisition: str, block: int) -> None:
             _say(f"{label}: {len(own) - len(missing)} of {len(own)} shards are there already")
         if missing:
             receipt.details = _restore(config, plan, model, missing, label, done)
+            share = len(missing) / len(shards(plan.shape, config.store.shard))
+            receipt.usage["megapixels"] = share * megapixels(config, row, "sample")
         receipt.details |= {
             "fingerprint": plan.fingerprint,
             "quantities": plan.quantities,
@@ -83,9 +90,17 @@ def _restore(config: Config, plan: Plan, model: LoadedModel, missing: list[Shard
     restorer = ShardRestorer.of(config, plan, model)
     _say(f"{label}: {len(missing)} shards on {restorer.device_name}, {str(restorer.dtype).removeprefix('torch.')}")
     begin = time.perf_counter()
+    deadline = Deadline.of_this_job()
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task(label, total=len(missing))
-        for shard in missing:
+        longest = 0.0
+        for count, shard in enumerate(missing):
+            if deadline.comes_within(longest):
+                raise TimeUpError(
+                    f"{label}: the job's time limit is near; {count} of {len(missing)} shards are done, and the next attempt does "
+                    "the rest; give it more time (--set-resources sample:runtime=..., in minutes), or lower sampling.shards_per_job."
+                )
+            shard_begin = time.perf_counter()
             files: Files = {}
             ranges = {}
             for quantity, plane in restorer.restore(shard).items():
@@ -96,17 +111,18 @@ def _restore(config: Config, plan: Plan, model: LoadedModel, missing: list[Shard
                 files |= write_region(plan.partial, shard, plane, path_in_store(quantity))
                 ranges[quantity] = (float(plane.min()), float(plane.max()))
             done[shard.index] = record_shard(plan, shard, files, ranges)
+            longest = max(longest, time.perf_counter() - shard_begin)
             progress.advance(bar)
     seconds = time.perf_counter() - begin
-    megapixels = sum(shard.shape[0] * shard.shape[1] for shard in missing) / 1e6
+    restored = sum(shard.shape[0] * shard.shape[1] for shard in missing) / 1e6
     draws = config.sampling.samples if restorer.is_diffusion else 1
-    _say(f"{label}: {megapixels:.2f} Mpx x {draws} in {seconds:.1f} s, {megapixels * draws / seconds:.3g} Mpx/s")
+    _say(f"{label}: {restored:.2f} Mpx x {draws} in {seconds:.1f} s, {restored * draws / seconds:.3g} Mpx/s")
     return {
         "device": restorer.device_name,
         "precision": str(restorer.dtype).removeprefix("torch."),
         "batch": restorer.batch,
         "shards_computed": len(missing),
-        "megapixels_per_second": megapixels * draws / seconds,
+        "megapixels_per_second": restored * draws / seconds,
         "stride": restorer.network.stride,
         "receptive_field": restorer.network.receptive_field,
         "times": restorer.times,

@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from cvdm_core import paths
+from cvdm_core.cluster.clock import Deadline
 from cvdm_core.config import Config, TrainingSettings
 from cvdm_core.errors import UserError
 from cvdm_core.model import build_model, choose_device, resolve_precision
@@ -24,6 +25,7 @@ from cvdm_core.training.problem import Problem, prepare
 from cvdm_core.training.publish import write_folder
 from cvdm_core.training.state import TrainingState, load_state
 from cvdm_core.training.watch import STATE_FILE, Watch
+from cvdm_core.workload import training_megapixels
 
 LIGHTNING_PRECISION = {torch.float32: "32-true", torch.bfloat16: "bf16-mixed"}
 
@@ -48,6 +50,7 @@ def train(config: Config) -> None:
         receipt.read, data = provenance(config, problem.pairs)
         receipt.settings = {"model": config.model.model_dump(mode="json"), "training": config.training.model_dump(mode="json")}
         state = fit(problem)
+        receipt.usage["megapixels"] = training_megapixels(config, state.step - state.resumed_at)
         folder = write_folder(problem, state, data)
         receipt.wrote = {str(path): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
         receipt.details = {"training_seconds": round(state.seconds, 1), "weights_step": state.weights_step}
@@ -57,13 +60,22 @@ def fit(problem: Problem) -> TrainingState:
     """Take the steps that are left, and return the last state, which also lies in `problem.state_folder`."""
     settings = problem.config.training
     state = load_state(problem.state_folder / STATE_FILE) or TrainingState()
+    state.resumed_at = state.step
     if state.step >= settings.steps:
         return state
     places = CropPlaces(problem.training, settings.crop, settings.seed, "training")
     reader = CropReader(problem.training, settings.crop, problem.maps(problem.training))
     module = TrainingModule(build_model(problem.spec, settings.seed), settings, places, reader, state)
     validation = problem.validation_crops(problem.validation) if problem.validation else None
-    watch = Watch(problem.state_folder, state, validation, settings.save_every, settings.validate_every, problem.config.model.name)
+    watch = Watch(
+        problem.state_folder,
+        state,
+        validation,
+        settings.save_every,
+        settings.validate_every,
+        problem.config.model.name,
+        Deadline.of_this_job(),
+    )
     trainer = _trainer(settings, problem.state_folder, state.step, watch)
     with warnings.catch_warnings():
         for harmless in (".*does not have many workers", ".*smaller than the logging interval", ".*treespec"):

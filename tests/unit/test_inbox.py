@@ -16,6 +16,7 @@ from register_folder import CONFIG, SHEET, rows, tiff
 from typer.testing import CliRunner
 
 from cvdm_core import paths
+from cvdm_core.acquisitions.added import Added
 from cvdm_core.acquisitions.arrivals import check_complete
 from cvdm_core.acquisitions.candidates import Candidate
 from cvdm_core.acquisitions.inbox import register_inbox
@@ -45,7 +46,7 @@ def look() -> Iterator[Look]:
 
     def at(minutes: float, config: Config = CONFIG) -> bool:
         before = raw()
-        act = register_inbox(config, "inbox", clock=lambda: begin + 60 * minutes)
+        act = bool(register_inbox(config, "inbox", clock=lambda: begin + 60 * minutes))
         assert raw() == before
         return act
 
@@ -357,7 +358,7 @@ def test_a_file_that_vanishes_is_said_and_is_an_alarm_only_where_pixels_are_lost
     assert not look(22)
     Path("b.tif").rename("inbox/b.tif")
     assert not look(23)
-    assert states()["b"] == "registered"
+    assert states()["b"] == "ingested"
 
 
 def test_hostile_names_are_quarantined_with_their_sentence(look: Look, capsys: pytest.CaptureFixture[str]) -> None:
@@ -377,14 +378,14 @@ def test_what_register_refuses_is_quarantined_and_tried_again(look: Look) -> Non
     look(0)
     assert look(20)
     assert states() == {"a": "quarantined"} and "the pixel size is not known" in reason("a")
-    register(CONFIG, ["inbox/a.tif"], pixel_size_um=0.1)
+    register(CONFIG, ["inbox/a.tif"], Added(pixel_size_um=0.1))
     assert not look(21)
     assert states() == {"a": "registered"} and history("a") == ["arriving", "complete", "quarantined", "registered"]
 
 
 def test_what_a_person_registered_is_known_and_measured_rows_are_not_read_again(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     plane("a")
-    register(CONFIG, ["inbox/a.tif"], name="other")
+    register(CONFIG, ["inbox/a.tif"], Added(name="other"))
     look(0)
     look(20)
     assert sheet() == ["other"] and states() == {"a": "registered"}
