@@ -53,10 +53,14 @@ def rule_of(comment: str) -> str:
 
 
 def subject_of(comment: str, names: Iterable[str]) -> tuple[str, str]:
-    """Return subject and part of a job from its comment; `names` are the acquisitions, whose names may hold the sign between both."""
+    """Return subject and part of a job, as its stage names them, from its comment.
+
+    The wildcards stand there in the order acquisition, model, block, joined by a sign that names may hold too: so `names`, those of the
+    acquisitions, are asked. Only blocks are parts.
+    """
     wildcards = comment.partition("_wildcards_")[2]
     known = max((name for name in names if f"{wildcards}_".startswith(f"{name}_")), key=len, default=wildcards)
-    return known, wildcards[len(known) + 1 :]
+    return known, wildcards.rpartition("_")[2] if rule_of(comment) == "sample" and known != wildcards else ""
 
 
 def mishaps(states: Iterable[JobState], classes: Mapping[int, str]) -> list[str]:
