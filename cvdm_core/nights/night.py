@@ -48,7 +48,7 @@ def run_night(config: Config, order: Order) -> int:
     course.until = deadline(order.by, course.started) if order.by else None
     with _signals():
         try:
-            with locked(Path(config.results) / "night"):
+            with locked(Path(config.results) / "night", "runs the night"):
                 _go(course)
         except UserError as error:  # before anything was done: another night goes on, or nothing can be written
             course.status = 2
