@@ -67,9 +67,9 @@ def _go(course: Course) -> None:
         )
     step = ""
     try:
-        wait_for(course.config.acquisitions, PATIENCE_S)
         for step, work in (("look at the inbox", look), ("plan", plan), ("run the workflow", run)):
             course.note(step)
+            wait_for(course.config.acquisitions, PATIENCE_S)
             work(course)
     except (Stopped, KeyboardInterrupt) as error:
         course.problems.append(f"It was ended ({error or 'Ctrl-C'}) when it was about to {step}. The same command goes on from there.")
