@@ -21,7 +21,8 @@ from cvdm_core.routing import Router
 from cvdm_core.sheet import Acquisition
 from cvdm_core.workload import block_megapixels, megapixels, training_megapixels
 
-AFTER_SAMPLING = ("stitch", "evaluate", "report")
+WORKS_AT = {"ingest": ("ingest",), "stitch": ("stitch",), "evaluate": ("evaluate", "report")}
+"""The stages that a job of a rule goes through, apart from sampling."""
 
 
 class Unmeasured(Exception):
@@ -63,8 +64,9 @@ def _work(router: Router, row: Acquisition, planned: Mapping[tuple[str, str], in
     name, model = row.acquisition, own.model.name
     blocks = planned.get((name, "sample"), 0)
 
-    def seconds(stage: str) -> float:
-        return between + _expected(throughput, stage, megapixels(own, row, stage), "" if stage == "ingest" else model)
+    def seconds(rule: str) -> float:
+        stages = ((stage, "" if stage == "ingest" else model) for stage in WORKS_AT[rule])
+        return between + sum(_expected(throughput, stage, megapixels(own, row, stage), of) for stage, of in stages)
 
     def block_seconds(row: Acquisition, samples: int) -> float:
         fewer = router.configuration(row.model_copy(update={"samples": samples}))
@@ -78,7 +80,7 @@ def _work(router: Router, row: Acquisition, planned: Mapping[tuple[str, str], in
     return Work(
         name,
         before=(seconds("ingest"),) if planned.get((name, "ingest")) else (),
-        after=tuple(seconds(stage) for stage in AFTER_SAMPLING if planned.get((name, stage))),
+        after=tuple(seconds(rule) for rule in ("stitch", "evaluate") if planned.get((name, rule))),
         blocks=blocks,
         block_seconds=partial(block_seconds, row),
         samples=own.sampling.samples,

@@ -13,12 +13,13 @@ from cvdm_core import paths
 from cvdm_core.acquisitions.progress import Failed
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
+from cvdm_core.records.failures import failure_path
 from cvdm_core.records.nights import StageFailure
-from cvdm_core.records.receipts import failure_path, read_json
+from cvdm_core.records.receipts import read_json
 from cvdm_core.routing import Router
 from cvdm_core.sheet import Acquisition
 
-PASSING = ("interrupted",)
+PASSING = ("cancelled", "killed", "preempted", "time")
 """Classes of failures for which nobody must act: the next run goes on."""
 SKEW_S = 120.0
 """By how much the clock of a node may be behind ours."""

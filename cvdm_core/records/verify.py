@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cvdm_core.errors import UserError
-from cvdm_core.files import PARTIAL
+from cvdm_core.files import PARTIAL, files_below
 from cvdm_core.records.receipts import read_json, sha256_file
 
 STORE = ".ome.zarr"
@@ -40,9 +40,10 @@ def folder_checksums(folder: Path, known: Mapping[str, list[Any]] | None = None)
 
     `known` has those that were taken while the files were written; they are not read again, and stand for what was meant.
     """
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     known = known or {}
-    return {"files": {name: known.get(name) or [(folder / name).stat().st_size, sha256_file(folder / name)] for name in names}}
+    return {
+        "files": {name: known.get(name) or [(folder / name).stat().st_size, sha256_file(folder / name)] for name in files_below(folder)}
+    }
 
 
 def verify(folders: Sequence[Path], check_store: Callable[[Path], None] | None = None, tally: Tally | None = None) -> list[str]:
@@ -141,8 +142,7 @@ def _check(path: Path, record: Any, receipt: Path, tally: Tally) -> list[str]:
     problems = []
     for name, (size, checksum) in files.items():
         problems += _check_file(path / name, size, checksum, f"{path}: {name}", tally)
-    found = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
-    surplus = sorted(found - set(files))
+    surplus = [name for name in files_below(path) if name not in files]
     return problems + [f"{path}: {name} is not in {receipt}; delete it, or run the stage again." for name in surplus]
 
 

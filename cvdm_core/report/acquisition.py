@@ -22,6 +22,7 @@ from cvdm_core.files import write_file
 from cvdm_core.quality.uncertainty import expected_coverage
 from cvdm_core.records.receipts import read_json, sha256_file, stage
 from cvdm_core.report import figures, tables
+from cvdm_core.report.card import write_card
 from cvdm_core.report.certificate import certificate_table
 from cvdm_core.report.gallery import channel_pictures
 from cvdm_core.report.page import render
@@ -48,7 +49,7 @@ def write_report(config: Config, acquisition: str) -> Path:
         read = [paths.stitch_receipt(config, acquisition), paths.evaluate_receipt(config, acquisition)]
         write_file(page, render("acquisition.html.j2", **_content(config, row)))
         receipt.read = {str(path): sha256_file(path) for path in read}
-        receipt.wrote = {str(page): sha256_file(page)}
+        receipt.wrote = {str(path): sha256_file(path) for path in (page, write_card(config, row))}
         receipt.usage["megapixels"] = megapixels(config, row, "report")
         receipt.details = {"bytes": page.stat().st_size}
     return page

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from cvdm_core import paths
+from cvdm_core.cluster.clock import Deadline
 from cvdm_core.config import Config
-from cvdm_core.errors import UserError
+from cvdm_core.errors import TimeUpError, UserError
 from cvdm_core.images.omezarr import create_image, write_region
 from cvdm_core.images.tiles import Shard, block_shards, shards
 from cvdm_core.model.folder import LoadedModel, load_model
@@ -89,9 +90,17 @@ def _restore(config: Config, plan: Plan, model: LoadedModel, missing: list[Shard
     restorer = ShardRestorer.of(config, plan, model)
     _say(f"{label}: {len(missing)} shards on {restorer.device_name}, {str(restorer.dtype).removeprefix('torch.')}")
     begin = time.perf_counter()
+    deadline = Deadline.of_this_job()
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task(label, total=len(missing))
-        for shard in missing:
+        longest = 0.0
+        for count, shard in enumerate(missing):
+            if deadline.comes_within(longest):
+                raise TimeUpError(
+                    f"{label}: the job's time limit is near; {count} of {len(missing)} shards are done, and the next attempt does "
+                    "the rest; give it more time (--set-resources sample:runtime=..., in minutes), or lower sampling.shards_per_job."
+                )
+            shard_begin = time.perf_counter()
             files: Files = {}
             ranges = {}
             for quantity, plane in restorer.restore(shard).items():
@@ -102,6 +111,7 @@ def _restore(config: Config, plan: Plan, model: LoadedModel, missing: list[Shard
                 files |= write_region(plan.partial, shard, plane, path_in_store(quantity))
                 ranges[quantity] = (float(plane.min()), float(plane.max()))
             done[shard.index] = record_shard(plan, shard, files, ranges)
+            longest = max(longest, time.perf_counter() - shard_begin)
             progress.advance(bar)
     seconds = time.perf_counter() - begin
     restored = sum(shard.shape[0] * shard.shape[1] for shard in missing) / 1e6

@@ -11,15 +11,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import zarr
-from numpy.typing import NDArray
-
 from cvdm_core import paths
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.files import PARTIAL
 from cvdm_core.images.publishing import publish
+from cvdm_core.images.stored import StoredLevel
 from cvdm_core.images.tiles import block_shards, n_blocks
 from cvdm_core.model.folder import LoadedModel, load_model
 from cvdm_core.records.receipts import read_json, stage, write_json
@@ -149,12 +146,8 @@ def _seams(config: Config, plan: Plan, model: LoadedModel) -> dict[str, Any]:
     period = math.lcm(model.restorer.stride, config.model.scale)
     measured: dict[str, Any] = {}
     for quantity in sorted({"mean", "std"} & set(plan.quantities)):
-        array = zarr.open_array(plan.partial / path_in_store(quantity) / "0", mode="r")
-
-        def read(t: int, c: int, z: int, y: slice, x: slice, array: zarr.Array[Any] = array) -> NDArray[np.generic]:
-            return np.asarray(array[t, c, z, y, x])
-
-        measured[quantity] = measure_seams(read, plan.shape, config.store.shard, period)
+        level = StoredLevel(plan.partial, path_in_store(quantity))
+        measured[quantity] = measure_seams(level.read, plan.shape, config.store.shard, period)
     return measured
 
 

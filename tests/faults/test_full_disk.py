@@ -100,7 +100,7 @@ def test_the_command_says_one_sentence_and_the_index_the_right_class(ingestion: 
     (sentence,) = done.stderr.splitlines()
     assert sentence.startswith(f"cvdm: {disk}/results/cells")
     assert "no space" in sentence
-    assert read_json(failure_path(ingestion.results, "ingest", "cells"))["class"] == "file system"
+    assert read_json(failure_path(ingestion.results, "ingest", "cells"))["class"] == "disk"
 
 
 def test_sample_and_stitch_stop_and_go_on(disk: Path) -> None:

@@ -18,7 +18,7 @@ from snakemake.logging import logger
 
 from cvdm_core import __version__ as VERSION
 from cvdm_core import paths
-from cvdm_core.cluster import leftovers
+from cvdm_core.cluster import aftermath, leftovers
 from cvdm_core.config import NAME_PATTERN, load
 from cvdm_core.errors import UserError
 from cvdm_core.images.tiles import n_blocks
@@ -49,6 +49,7 @@ def begin():
     try:
         DRIVER.enter_context(locked(Path(".snakemake/driver"), "runs the workflow in this folder"))
         cancelled = leftovers.clear(logger.warning)
+        aftermath.settle(Path(CONFIG.results), SHEET)  # before a success of this run takes the note of a failure away
     except UserError as error:
         raise WorkflowError(str(error)) from None
     if cancelled:
