@@ -31,8 +31,9 @@ class Cluster:
 
     def command(self, arguments: Sequence[str | Path], cwd: Path) -> list[str]:
         """Return a command line that runs on the cluster's node."""
-        entered = ["nsenter", f"--target={self.first}", *NAMESPACES, f"--wd={cwd}"]
-        return [*entered, "--", *map(str, arguments)]
+        # The folder by `env`, after the namespaces are entered: nsenter's own --wd would keep this machine's view of it.
+        entered = ["nsenter", f"--target={self.first}", *NAMESPACES, "--", "env", f"--chdir={cwd}"]
+        return [*entered, *map(str, arguments)]
 
     def run(
         self, *arguments: str | Path, cwd: Path = Path("/"), env: Mapping[str, str] | None = None, timeout: float = 60

@@ -16,7 +16,8 @@ from cvdm_core.workload import training_megapixels
 pytestmark = pytest.mark.slow
 
 SOON = " --slurm-init-seconds-before-status-checks 4"
-STEPS = 8000  # more than a minute of steps, on any machine
+STEPS = 150
+STEP_SECONDS = 0.5  # so that all steps take more than a minute, on any machine
 INGEST = "snakemake --profile slurm ingest_all" + SOON
 
 
@@ -86,6 +87,10 @@ def test_a_submission_that_slurm_refuses_is_a_failure_of_the_class_configuration
 def test_a_training_that_meets_its_time_limit_saves_its_state_and_goes_on_in_the_next_attempt(site: Site) -> None:
     site.facility.configure(training={"steps": STEPS, "save_every": 10 * STEPS, "validate_every": STEPS})
     acquired(site, pair="train", checked="val")
+    watch = site.folder / "cvdm_core/training/watch.py"
+    finished = "        module.finish_step()\n"
+    assert finished in watch.read_text()
+    watch.write_text(watch.read_text().replace(finished, f"{finished}        time.sleep({STEP_SECONDS})\n"))
     rule = site.folder / "workflow/rules/train.smk"
     rule.write_text(re.sub(r"runtime=.*", "runtime=lambda wildcards, attempt: [0, 1, 20, 20][attempt],", rule.read_text()))
 
@@ -127,13 +132,15 @@ def test_a_full_disk_is_named_and_once_there_is_space_the_same_command_goes_on(s
     site.cluster.said("umount", str(results / "pair"))
 
 
-def test_a_gpu_that_is_not_there_is_one_sentence_of_the_class_node(site: Site) -> None:
+def test_training_asks_for_the_gpu_that_the_profile_names_and_says_so_if_it_is_not_there(site: Site) -> None:
     acquired(site, pair="train", checked="val")
 
     # The cluster's GPU is only pretended: SLURM gives it, and torch finds none.
     done = site.typed("snakemake --profile slurm train_only --retries 0 --set-threads train=2 --until train" + SOON)
 
     assert done.returncode != 0
+    training = site.wait_for_job(lambda _, __, comment: comment.startswith("rule_train"))
+    assert re.search(r"TresPerJob=gres[:/]gpu:1\b", site.cluster.said("scontrol", "show", "job", str(training)))
     note = read_json(failure_path(site.folder / "results", "train", "tiny"))
     assert note["class"] == "node" and "given 1 GPUs" in note["message"], note
     assert "Traceback" not in (site.folder / "logs/models/tiny/train.log").read_text()

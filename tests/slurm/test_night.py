@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -53,17 +52,6 @@ def test_a_whole_night_runs_on_a_cluster_without_gpus_with_one_more_line(site: S
     assert {state for state, _ in site.jobs().values()} == {"COMPLETED"}
     asked = [site.cluster.said("scontrol", "show", "job", str(number)) for number in site.jobs()]
     assert not any("TresPerJob" in job for job in asked)
-
-
-@pytest.mark.slow
-def test_training_asks_for_the_gpu_that_the_profile_names(site: Site) -> None:
-    acquired(site, pair="train", checked="val")
-
-    done = site.typed("snakemake --profile slurm --set-threads train=2 --until train train_only" + SOON)
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    training = site.wait_for_job(lambda _, __, comment: comment.startswith("rule_train"))
-    assert re.search(r"TresPerJob=gres[:/]gpu:1\b", site.cluster.said("scontrol", "show", "job", str(training)))
 
 
 @pytest.mark.slow
