@@ -158,7 +158,7 @@ class TiffPlanes:
             axes=self._layout.axes,
             undeclared=self._layout.undeclared,
             dtype=np.dtype(self._key.dtype).newbyteorder("="),
-            metadata=metadata_of(source, image, self._layout),
+            metadata=metadata_of(source, image, self._layout, self._layout.first_page(self._key)),
             images=tuple(other.name for other in images),
             further=tuple(number for number, other in enumerate(images) if number != series and other.kind == image.kind),
             ome_xml=ome_xml,

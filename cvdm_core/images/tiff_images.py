@@ -45,6 +45,12 @@ class FileImage:
     fixed: dict[int, int]
 
     @property
+    def position(self) -> int | None:
+        """Number in the microscope's list of positions, where the file has one axis for them."""
+        axes = str(self.series.get_axes(False))
+        return next(iter(self.fixed.values())) if [axes[number] for number in self.fixed] == ["R"] else None
+
+    @property
     def kind(self) -> tuple[int, int, str]:
         """Rows, columns and data type: images that agree in them are fields or positions of one experiment."""
         key = self.series.keyframe
