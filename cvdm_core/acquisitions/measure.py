@@ -5,12 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from cvdm_core.acquisitions.mosaics import header_of_field, lay_out
 from cvdm_core.errors import UserError
 from cvdm_core.images.acquired import Planes, open_acquired, read_acquired
+from cvdm_core.images.mosaic import Mosaic
 from cvdm_core.images.tiff import TiffHeader
 from cvdm_core.sheet import Acquisition
 
@@ -19,12 +23,24 @@ DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32")
 SAME_LENGTH = 0.01  # relative difference of two lengths that still count as equal
 _SIZES = ("size_t", "size_c", "size_z", "size_y", "size_x")
 _LENGTHS = ("pixel_size_um", "pixel_size_source", "z_step_um", "z_step_source", "time_step_s")
-_MEASURED = (*_SIZES, "dtype", *_LENGTHS, "channels", "na_source", "emission_source", "magnification", "exposure_ms", "acquired", "assumed")
+_MEASURED = (
+    *_SIZES,
+    "dtype",
+    *_LENGTHS,
+    "channels",
+    "na_source",
+    "emission_source",
+    "magnification",
+    "exposure_ms",
+    "acquired",
+    "assumed",
+    "layout",
+)
 UNMEASURED: Mapping[str, Any] = {column: Acquisition.model_fields[column].default for column in _MEASURED}
 StateIn = Callable[[str], str]
 
 
-def measure(row: Acquisition, scale: int, state_in: StateIn) -> tuple[Acquisition, list[str]]:
+def measure(row: Acquisition, scale: int, state_in: StateIn, sheet: str | Path) -> tuple[Acquisition, list[str]]:
     """Return the row with everything measured, and remarks on what was assumed or contradicts the file.
 
     Parameters
@@ -35,6 +51,8 @@ def measure(row: Acquisition, scale: int, state_in: StateIn) -> tuple[Acquisitio
         `model.scale`, target pixels for each input pixel along y and x.
     state_in
         Tells where a person can state what a file does not know: from the column's name to words for the sentence.
+    sheet
+        Path of the sheet, beside which the layout of a mosaic is kept.
 
     Raises
     ------
@@ -42,8 +60,12 @@ def measure(row: Acquisition, scale: int, state_in: StateIn) -> tuple[Acquisitio
         If a file is missing or damaged, has a data type that cannot be restored, lacks a pixel size or z step that nobody stated,
         or if the pair does not show one field at `scale`.
     """
+    _check_mosaic_columns(row)
     header = _inspect(row.input, row)
     pixel_size, source = _pixel_size(row, header, state_in)
+    mosaic, layout = lay_out(row, sheet, pixel_size) if row.is_mosaic else (None, "")
+    if mosaic is not None:
+        header = replace(header, shape=(*header.shape[:3], *mosaic.shape))
     size_t, size_c, size_z = header.shape[:3]
     z_step = row.stated_z_step_um or header.z_step_um
     if size_z > 1 and z_step is None:
@@ -69,6 +91,7 @@ def measure(row: Acquisition, scale: int, state_in: StateIn) -> tuple[Acquisitio
             "exposure_ms": header.metadata.exposure_ms,
             "acquired": header.metadata.acquired,
             "assumed": _assumed(row, header),
+            "layout": layout,
             **dict(zip(_SIZES, header.shape, strict=True)),
             "dtype": stored_dtype(header),
             "pixel_size_um": pixel_size,
@@ -79,7 +102,7 @@ def measure(row: Acquisition, scale: int, state_in: StateIn) -> tuple[Acquisitio
             "channels": row.stated_channels or header.channels,
         }
     )
-    return measured, _remarks(row, header)
+    return measured, _remarks(row, header) + _remarks_on(row, mosaic)
 
 
 def knows_pixel_size(path: str) -> bool:
@@ -96,7 +119,7 @@ def open_chosen(row: Acquisition, path: str, pages: Literal["t", "z"]) -> Iterat
     UserError
         As `open_acquired`, or if the file holds several images of one size and the row names none.
     """
-    number = row.series or 0
+    number = 0 if row.series is None or row.series == "mosaic" else row.series
     if number and path == row.target and not read_acquired(path, pages).further:
         number = 0
     with open_acquired(path, pages, number) as planes:
@@ -117,12 +140,28 @@ def stored_dtype(header: TiffHeader) -> str:
 
 
 def _inspect(path: str, row: Acquisition) -> TiffHeader:
-    with open_chosen(row, path, "z" if row.stated_z_step_um else "t") as planes:
-        header = planes.header
-        if stored_dtype(header) not in DTYPES:
-            raise UserError(f"{path}: its pixels are {header.dtype.name}, and only {', '.join(DTYPES)} can be restored; convert the file.")
-        planes.check_complete()
+    if row.is_mosaic:
+        header = header_of_field(row)
+    else:
+        with open_chosen(row, path, "z" if row.stated_z_step_um else "t") as planes:
+            header = planes.header
+            planes.check_complete()
+    if stored_dtype(header) not in DTYPES:
+        raise UserError(f"{path}: its pixels are {header.dtype.name}, and only {', '.join(DTYPES)} can be restored; convert the file.")
     return header
+
+
+def _check_mosaic_columns(row: Acquisition) -> None:
+    if row.is_mosaic and row.target:
+        raise UserError(f"{row.input}: a mosaic has no target, because pairs are learned from field by field; empty the column target.")
+    if row.is_mosaic or not (row.positions or row.stage_axes or row.flat_field):
+        return
+    column = next(name for name in ("positions", "stage_axes", "flat_field") if getattr(row, name))
+    raise UserError(f"{row.input}: the column {column} is for mosaics; write `mosaic` into the column series, or empty it.")
+
+
+def _remarks_on(row: Acquisition, mosaic: Mosaic | None) -> list[str]:
+    return [] if mosaic is None else [f"{row.acquisition}: {said}" for said in (mosaic.sentence, *mosaic.remarks)]
 
 
 def _pixel_size(row: Acquisition, header: TiffHeader, state_in: StateIn) -> tuple[float, str]:
@@ -177,7 +216,7 @@ def _check_pair(row: Acquisition, header: TiffHeader, pixel_size_um: float, scal
 
 def _remarks(row: Acquisition, header: TiffHeader) -> list[str]:
     remarks = []
-    if others := len(header.images) - 1 - len(header.further):
+    if (others := len(header.images) - 1 - len(header.further)) and not row.is_mosaic:
         remarks.append(
             f"{row.input}: {others} further {'image' if others == 1 else 'images'} of another size in it {'is' if others == 1 else 'are'} "
             "not taken; the column series chooses."

@@ -20,13 +20,13 @@ from rich.progress import track
 from cvdm_core.acquisitions.candidates import Candidate, find_candidates
 from cvdm_core.acquisitions.draft import Draft, identity
 from cvdm_core.acquisitions.measure import UNMEASURED, knows_pixel_size, measure
-from cvdm_core.acquisitions.positions import split_positions
+from cvdm_core.acquisitions.positions import split_positions, whole_mosaic
 from cvdm_core.acquisitions.refusals import Refusal, refusals_file, tell, write_refusals
 from cvdm_core.config import Config, Split
 from cvdm_core.errors import UserError
-from cvdm_core.images.sequence import is_pattern
+from cvdm_core.images.sequence import FIELD, is_pattern
 from cvdm_core.lock import locked
-from cvdm_core.sheet import NAME_RULE, Acquisition, clean_name, is_name, read_rows, write_sheet
+from cvdm_core.sheet import NAME_RULE, Acquisition, Series, clean_name, is_name, read_rows, write_sheet
 
 RESERVED = ("index.html",)  # stands beside the acquisitions in the folder of results
 
@@ -48,6 +48,7 @@ def register(
     specimen: str | None = None,
     split: str = "predict",
     pixel_size_um: float | None = None,
+    mosaic: bool = False,
 ) -> None:
     """Add files to the sample sheet, measure every row from the headers of its files, and write the sheet.
 
@@ -62,6 +63,8 @@ def register(
         For added files. `name` may be given for a single acquisition only; the default specimen is the acquisition's name.
     pixel_size_um
         Pixel size of those files in `paths` that do not know theirs.
+    mosaic
+        Take each file's images for the fields of one mosaic, and not for an acquisition each.
 
     Raises
     ------
@@ -71,7 +74,7 @@ def register(
     """
     path = Path(config.acquisitions)
     with locked(path):
-        outcome = add_to_sheet(config, paths, name=name, specimen=specimen, split=split, pixel_size_um=pixel_size_um)
+        outcome = add_to_sheet(config, paths, name=name, specimen=specimen, split=split, pixel_size_um=pixel_size_um, mosaic=mosaic)
     tell(outcome.remarks, outcome.refusals)
     if outcome.refusals:
         count = len(outcome.refusals)
@@ -90,6 +93,7 @@ def add_to_sheet(
     specimen: str | None = None,
     split: str = "predict",
     pixel_size_um: float | None = None,
+    mosaic: bool = False,
     anew: bool = True,
 ) -> Outcome:
     """Do the work of `register`, with its parameters, for a caller who holds the sheet's lock and tells the outcome.
@@ -110,7 +114,8 @@ def add_to_sheet(
     sheet.refusals += refused
     given = {identity(candidate.input) for candidate in candidates} | registered
     for whole in candidates if name is None else [replace(candidate, name=name) for candidate in candidates]:
-        images = split_positions(whole, lambda path: identity(path) in given)
+        is_mosaic = mosaic or FIELD in str(whole.input)
+        images = (whole_mosaic if is_mosaic else split_positions)(whole, lambda path: identity(path) in given)
         if isinstance(images, Refusal):
             sheet.refusals.append(images)
             continue
@@ -194,7 +199,7 @@ def _unusable_path(candidate: Candidate) -> str:
 
 
 def _refuse_repeated_files(sheet: Draft) -> None:
-    first: dict[tuple[Path, int | None], Acquisition] = {}
+    first: dict[tuple[Path, Series], Acquisition] = {}
     for row in list(sheet.rows.values()):
         other = first.setdefault((identity(row.input), row.series), row)
         if other is not row:
@@ -226,7 +231,7 @@ def _measure_all(sheet: Draft, scale: int, anew: bool) -> list[str]:
     waiting = [row for row in sheet.rows.values() if row.acquisition not in sheet.refused and (anew or not row.registered)]
     for row in track(waiting, "reading headers", console=console, transient=True, disable=not console.is_terminal):
         try:
-            sheet.rows[row.acquisition], said = measure(row, scale, _state_in(sheet, row))
+            sheet.rows[row.acquisition], said = measure(row, scale, _state_in(sheet, row), sheet.path)
         except UserError as error:
             sheet.refuse_row(row, row.input, str(error))
         else:

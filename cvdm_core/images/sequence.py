@@ -1,7 +1,8 @@
 """One image of many TIFFs, put together by a pattern of their names.
 
 A pattern is a path that holds `{t}`, `{z}` or `{c}` where the files differ; all other text stands as it is. Times and planes are
-numbers, channels numbers or words. A plane that is missing or unlike the others stops everything, by name.
+numbers, channels numbers or words. A plane that is missing or unlike the others stops everything, by name. With `{f}`, a number or
+word, it is the pattern of a mosaic: what is left when a field is put in its place is that field's file, or pattern.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from cvdm_core.errors import UserError
 from cvdm_core.images.tiff import TiffHeader, TiffPlanes, open_planes, read_header
 from cvdm_core.images.tiff_metadata import Metadata, distinct_names
 
-_PLACEHOLDER = re.compile(r"\{([tzc])\}")
+_PLACEHOLDER = re.compile(r"\{([tzcf])\}")
 _AXES = ("t", "c", "z")
+FIELD = "{f}"
 _NAMED = 3  # so many of the missing planes stand in a sentence
 _LEAST_TO_SEE_A_STEP = 3
 _LARGEST_SHARE = 100  # of planes that numbers ask for to files that are there: above, the numbers count something else
@@ -32,6 +34,20 @@ _LARGEST_SHARE = 100  # of planes that numbers ask for to files that are there: 
 def is_pattern(path: str | Path) -> bool:
     """Whether a path is a pattern: it holds a placeholder, and no file is called so."""
     return _PLACEHOLDER.search(str(path)) is not None and not os.path.lexists(path)
+
+
+def fields_of_pattern(pattern: str | Path) -> dict[str, Path]:
+    """Return the file or pattern of each field of a mosaic by what stands in place of `{f}`, numbers first and by their size.
+
+    Raises
+    ------
+    UserError
+        If no file matches.
+    """
+    names = sorted({values["f"] for _, values in _matches(Path(pattern))}, key=_order)
+    if not names:
+        raise UserError(f"{pattern}: no file matches; {{f}} stands for a number or word, and all else for itself.")
+    return {name: Path(str(pattern).replace(FIELD, name)) for name in names}
 
 
 def files_of_pattern(pattern: str | Path) -> list[Path]:
@@ -186,7 +202,7 @@ def _expression(part: str) -> re.Pattern[str]:
     expression, at, seen = "", 0, set()
     for placeholder in _PLACEHOLDER.finditer(part):
         axis = placeholder[1]
-        group = f"(?P={axis})" if axis in seen else f"(?P<{axis}>{'.+?' if axis == 'c' else '[0-9]+'})"
+        group = f"(?P={axis})" if axis in seen else f"(?P<{axis}>{'.+?' if axis in 'cf' else '[0-9]+'})"
         expression += re.escape(part[at : placeholder.start()]) + group
         seen.add(axis)
         at = placeholder.end()

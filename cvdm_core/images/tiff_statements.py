@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -72,7 +73,7 @@ def found_in(source: tifffile.TiffFile, image: FileImage, first: Any) -> Found:
 
 
 def _from_ome(text: str, place: int, name: str) -> Found:
-    root = ElementTree.fromstring(text)
+    root = _parsed(text)
     images = [element for element in root.iter() if _name(element) == "Image" and any(_name(child) == "Pixels" for child in element)]
     named = [element for element in images if name and element.get("Name") == name]
     image = named[0] if len(named) == 1 else images[min(place, len(images) - 1)]
@@ -105,6 +106,11 @@ def _from_ome(text: str, place: int, name: str) -> Found:
     found.stage_um = stage.from_ome(image)
     found.acquired = next((child.text or "" for child in image if _name(child) in ("AcquisitionDate", "AcquiredDate")), "").strip()
     return found
+
+
+@lru_cache(maxsize=1)  # a file of many images is asked for each of them
+def _parsed(text: str) -> Any:
+    return ElementTree.fromstring(text)
 
 
 def _from_micromanager(source: tifffile.TiffFile, kind: str, page: Any) -> Found:
