@@ -97,7 +97,9 @@ def arrange(fields: Fields, stages: Mapping[str, Stage], pixel_um: float, stage_
     )
     check_fit(fields.path, overlaps, {fields.names[number] for number in hanging})
     places = nominal + moved
-    corners = np.rint(places).astype(int)
+    # The canvas is laid under the fields so that they lose least by moving to whole pixels of it.
+    turns = np.exp(2j * np.pi * places).mean(axis=0)
+    corners = np.rint(places - np.angle(turns) / (2 * np.pi)).astype(int)
     corners -= corners.min(axis=0)
     rows, columns = (int(size) for size in corners.max(axis=0) + measuring.shape)
     placed = tuple(

@@ -24,8 +24,8 @@ PLAY = 0.05  # of a field's edge, by which neighbours may lie off where the stag
 LEAST_PLAY_PX = 16
 LONGEST = 256  # side of a strip that is looked at coarsely [pixels after binning]
 FINE, COARSE = 2.0, 16.0  # structure is what a Gaussian of the first sigma keeps and one of the second does not [pixels]
-REACH = 3  # of the fine search, along y and x [pixels]
-MOST_STEPS = 8  # of the fine search
+REACH = 2  # of the fine search, along y and x [pixels]
+MOST_STEPS = 12  # of the fine search
 SETTLED = 0.1  # beyond half a pixel, so that the search ends where two places are equally good [pixels]
 LEAST_CORRELATION = 0.25
 SURE = 5.0  # standard deviations above what noise alone gives
@@ -62,23 +62,34 @@ def measure_pair(first: Read, second: Read, expected: tuple[float, float], shape
     """
     play = [max(LEAST_PLAY_PX, round(PLAY * size)) for size in shape]
     about = (round(expected[0]), round(expected[1]))
-    found = _coarse(first, second, about, shape, play)
-    off = [abs(place - wanted) for place, wanted in zip(found, expected, strict=True)]
-    if any(much > most for much, most in zip(off, play, strict=True)):
-        found = about
+    best = 0.0
+    for reach in (play, [0, 0], None):  # a strip that reaches further holds more that only one of the fields shows
+        start = about if reach is None else _coarse(first, second, about, shape, reach)
+        place, correlation, one, other = _settle(first, second, start, shape)
+        near = all(abs(at - wanted) <= most for at, wanted, most in zip(place, expected, play, strict=True))
+        if near and correlation >= max(LEAST_CORRELATION, SURE / math.sqrt(_independent(one))):
+            light = float(one.mean())
+            return Measured("measured", correlation, place, float(other.mean()) / light if light > 0 else None)
+        best = max(best, correlation)
+        if reach is play and not all(map(_has_structure, _read(first, second, about, shape, (0, 0)))):
+            return Measured("empty", best, None, None)
+    return Measured("disagrees", best, None, None)
+
+
+def _settle(
+    first: Read, second: Read, start: tuple[int, int], shape: tuple[int, int]
+) -> tuple[tuple[float, float], float, Float32, Float32]:
+    """Follow the correlation uphill; return where it ends (y, x), the correlation (0: nowhere), and what overlaps there."""
+    found, step = start, (0.0, 0.0)
     for _ in range(MOST_STEPS):
+        found = (found[0] + round(step[0]), found[1] + round(step[1]))
         one, other = _read(first, second, found, shape, (0, 0))
         step, correlation = _fine(_structure(one), _structure(other))
-        if max(abs(step[0]), abs(step[1])) <= 0.5 + SETTLED or min(overlap_of(np.add(found, step), shape)) < LEAST_OVERLAP_PX:
+        if max(abs(step[0]), abs(step[1])) <= 0.5 + SETTLED:
+            return (found[0] + step[0], found[1] + step[1]), correlation, one, other
+        if min(overlap_of(np.add(found, step), shape)) < LEAST_OVERLAP_PX:
             break
-        found = (found[0] + round(step[0]), found[1] + round(step[1]))
-    place = (found[0] + step[0], found[1] + step[1])
-    near = all(abs(at - wanted) <= most for at, wanted, most in zip(place, expected, play, strict=True))
-    if near and correlation >= max(LEAST_CORRELATION, SURE / math.sqrt(_independent(one))):
-        light = float(one.mean())
-        return Measured("measured", correlation, place, float(other.mean()) / light if light > 0 else None)
-    one, other = _read(first, second, about, shape, (0, 0))
-    return Measured("disagrees" if _has_structure(one) and _has_structure(other) else "empty", correlation, None, None)
+    return found, 0.0, one, other
 
 
 def structure_share(pixels: Float32) -> float:
@@ -109,6 +120,7 @@ def _fine(one: Float32, other: Float32) -> tuple[tuple[float, float], float]:
     reach = [min(REACH, (size - 1) // 3) for size in one.shape]
     inner = one[reach[0] : one.shape[0] - reach[0], reach[1] : one.shape[1] - reach[1]]
     shifts = [range(-most, most + 1) for most in reach]
+    inner = inner - inner.mean()
     table = np.array([[_correlation(inner, _moved(other, y, x, reach)) for x in shifts[1]] for y in shifts[0]])
     best = np.unravel_index(int(table.argmax()), table.shape)
     y, x = (_vertex(table.take(best[1 - axis], 1 - axis), int(best[axis])) - reach[axis] for axis in (0, 1))
@@ -130,8 +142,9 @@ def _vertex(values: NDArray[np.float64], best: int) -> float:
 
 
 def _correlation(one: Float32, other: Float32) -> float:
-    spread = float(one.std()) * float(other.std())
-    return float(((one - one.mean()) * (other - other.mean())).mean()) / spread if spread > 0 else 0.0
+    """Return the correlation coefficient of two images, the first of which has the mean zero."""
+    square = float(np.vdot(one, one)) * (float(np.vdot(other, other)) - float(other.mean()) ** 2 * other.size)
+    return float(np.vdot(one, other)) / math.sqrt(square) if square > 0 else 0.0
 
 
 def _read(
@@ -150,6 +163,7 @@ def _ranges(shift: int, size: int, play: int) -> tuple[slice, slice]:
 
 
 def _coarse(first: Read, second: Read, displacement: tuple[int, int], shape: tuple[int, int], play: list[int]) -> tuple[int, int]:
+    """Return where the second lies by multiview-stitcher's phase correlation; at most `play` from where it is thought to lie."""
     import xarray as xr
     from multiview_stitcher.registration import phase_correlation_registration  # takes seconds to import
 
@@ -165,7 +179,8 @@ def _coarse(first: Read, second: Read, displacement: tuple[int, int], shape: tup
     moved = np.asarray(result["affine_matrix"], float)[:2, 2] * binning
     starts = [_ranges(shift, size, most) for shift, size, most in zip(displacement, shape, play, strict=True)]
     y, x = (round(one.start - other.start - shift) for (one, other), shift in zip(starts, moved, strict=True))
-    return y, x
+    limits = [max(most, LEAST_PLAY_PX) for most in play]
+    return (y, x) if abs(y - displacement[0]) <= limits[0] and abs(x - displacement[1]) <= limits[1] else displacement
 
 
 def _binned(pixels: Float32, binning: int) -> Float32:
