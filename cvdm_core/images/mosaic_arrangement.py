@@ -29,7 +29,7 @@ STAGE_AXES = ("+x+y", "-x+y", "+x-y", "-x-y", "+y+x", "-y+x", "+y-x", "-y-x")
 NEIGHBOURS = 0.5  # of a field's edge that two share along one axis: corners do not count
 SAME_PLACE = 0.05  # of a field's edge
 TRIED_PAIRS = 6  # neighbours along each axis that are looked at for the stage's axes
-CLEARLY = 0.5  # the second-best axes may be at most so good as the best
+CLEARLY = 0.7  # the second-best axes may be at most so good as the best
 ENOUGH_FOR_A_MAP = 6  # measured fields, from which a turn and scale of the stage are told from chance
 LARGEST_CANVAS = 200_000  # pixels along y and x
 TRIED_FIELDS, TRIED_Z, WINDOW = 5, 5, 512
@@ -42,13 +42,13 @@ class _Measuring:
 
     fields: Fields
     plane: tuple[int, int]
-    found: dict[tuple[int, int, float, float], Measured] = field(default_factory=dict)
+    found: dict[tuple[int, int, float, float, bool], Measured] = field(default_factory=dict)
 
-    def pair(self, one: int, other: int, expected: NDArray[np.float64]) -> Measured:
-        key = (one, other, round(float(expected[0]), 3), round(float(expected[1]), 3))
+    def pair(self, one: int, other: int, expected: NDArray[np.float64], thorough: bool = True) -> Measured:
+        key = (one, other, round(float(expected[0]), 3), round(float(expected[1]), 3), thorough)
         if key not in self.found:
             first, second = (partial(self.fields.read, self.fields.names[number], 0, *self.plane) for number in (one, other))
-            self.found[key] = measure_pair(first, second, (float(expected[0]), float(expected[1])), self.shape)
+            self.found[key] = measure_pair(first, second, (float(expected[0]), float(expected[1])), self.shape, thorough)
             self.fields.keep((self.fields.names[one], self.fields.names[other]))
         return self.found[key]
 
@@ -78,6 +78,7 @@ def arrange(fields: Fields, stages: Mapping[str, Stage], pixel_um: float, stage_
         overlap.
     """
     stage_px = np.array([stages[name] for name in fields.names]) / pixel_um
+    _check_apart(fields, stage_px)
     measuring = _Measuring(fields, _clearest_plane(fields))
     axes = stage_axes or _find_axes(measuring, stage_px)
     nominal = _on_canvas(stage_px, axes)
@@ -195,20 +196,25 @@ def _match(measuring: _Measuring, places: Points, stage_px: Points) -> float:
     scores = []
     for axis in (0, 1):
         along = [pair for pair in pairs if int(np.abs(stage_px[pair[1]] - stage_px[pair[0]]).argmax()) == axis]
-        found = [measuring.pair(*pair, places[pair[1]] - places[pair[0]]) for pair in (along[n] for n in _spread(len(along), TRIED_PAIRS))]
+        chosen = [along[number] for number in _spread(len(along), TRIED_PAIRS)]
+        found = [measuring.pair(*pair, places[pair[1]] - places[pair[0]], thorough=False) for pair in chosen]
         if found:
             scores.append(sum(one.correlation for one in found if one.state == "measured") / len(found))
     return min(scores, default=0.0)
 
 
-def _check_layout(fields: Fields, nominal: Points, pairs: Iterable[tuple[int, int]]) -> None:
-    shape = np.array(fields.header.shape[3:])
-    for one, other in combinations(range(len(nominal)), 2):
-        if (np.abs(nominal[one] - nominal[other]) < SAME_PLACE * shape).all():
+def _check_apart(fields: Fields, stage_px: Points) -> None:
+    least = SAME_PLACE * min(fields.header.shape[3:])
+    for one, other in combinations(range(len(stage_px)), 2):
+        if np.abs(stage_px[one] - stage_px[other]).max() < least:
             raise UserError(
                 f"{fields.path}: the fields {fields.names[one]!r} and {fields.names[other]!r} lie at the same place by their stage "
                 "positions, so these are no fields of a mosaic; or give the right positions in the column positions."
             )
+
+
+def _check_layout(fields: Fields, nominal: Points, pairs: Iterable[tuple[int, int]]) -> None:
+    shape = np.array(fields.header.shape[3:])
     groups = _groups(len(nominal), pairs)
     if len(groups) > 1:
         alone = min(groups, key=len)

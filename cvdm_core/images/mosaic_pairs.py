@@ -27,7 +27,7 @@ FINE, COARSE = 2.0, 16.0  # structure is what a Gaussian of the first sigma keep
 REACH = 2  # of the fine search, along y and x [pixels]
 MOST_STEPS = 12  # of the fine search
 SETTLED = 0.1  # beyond half a pixel, so that the search ends where two places are equally good [pixels]
-LEAST_CORRELATION = 0.25
+LEAST_CORRELATION = 0.4  # a few bright points match by chance with more than what noise gives
 SURE = 5.0  # standard deviations above what noise alone gives
 LEAST_OVERLAP_PX = 4
 
@@ -48,7 +48,7 @@ def overlap_of(displacement: NDArray[np.floating], shape: tuple[int, int]) -> tu
     return y, x
 
 
-def measure_pair(first: Read, second: Read, expected: tuple[float, float], shape: tuple[int, int]) -> Measured:
+def measure_pair(first: Read, second: Read, expected: tuple[float, float], shape: tuple[int, int], thorough: bool = True) -> Measured:
     """Measure where the second of two neighbouring fields lies.
 
     Parameters
@@ -59,6 +59,8 @@ def measure_pair(first: Read, second: Read, expected: tuple[float, float], shape
         (y, x) of the second from the first as the stage says [pixels].
     shape
         (Y, X) of a field.
+    thorough
+        Whether to look again from elsewhere before the two are said to disagree.
     """
     play = [max(LEAST_PLAY_PX, round(PLAY * size)) for size in shape]
     about = (round(expected[0]), round(expected[1]))
@@ -71,6 +73,8 @@ def measure_pair(first: Read, second: Read, expected: tuple[float, float], shape
             light = float(one.mean())
             return Measured("measured", correlation, place, float(other.mean()) / light if light > 0 else None)
         best = max(best, correlation)
+        if not thorough:
+            break
         if reach is play and not all(map(_has_structure, _read(first, second, about, shape, (0, 0)))):
             return Measured("empty", best, None, None)
     return Measured("disagrees", best, None, None)

@@ -219,7 +219,7 @@ def test_a_flat_field_evens_out_the_light_and_rounds_to_the_nearest_count(tmp_pa
     ],
 )
 def test_what_is_no_flat_field_is_refused(tmp_path: Path, array: np.ndarray, said: str) -> None:
-    tifffile.imwrite(tmp_path / "flat.tif", array)
+    tifffile.imwrite(tmp_path / "flat.tif", array, photometric="minisblack")
     with fields_of(tmp_path, small(grid=(1, 2))) as fields, pytest.raises(UserError, match=said):
         FlatField(tmp_path / "flat.tif", fields.header, 100.0)
 
