@@ -17,7 +17,7 @@ include: "workflow/rules/ingest.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/restore.smk"
 include: "workflow/rules/evaluate.smk"
-include: "workflow/rules/report.smk"
+include: "workflow/rules/verify.smk"
 
 
 rule all:
@@ -25,6 +25,11 @@ rule all:
     input:
         reports=REPORTS,
         model=MODELS,
+
+
+rule nightly:
+    input:
+        reports=NIGHTLY,
 
 
 rule ingest_all:
@@ -40,6 +45,10 @@ rule train_only:
 rule restore_all:
     input:
         receipts=RESTORED,
+
+
+onstart:
+    begin()
 
 
 # Handlers and not a rule: the index is wanted most when something failed, and then no rule that waits for all would run.

@@ -23,9 +23,9 @@ from scipy.ndimage import gaussian_filter
 
 from cvdm_core import paths
 from cvdm_core.config import Config, parse
-from cvdm_core.images.omezarr import create_image, write_region
+from cvdm_core.images.omezarr import create_image
 from cvdm_core.images.omezarr_metadata import ImageInfo, write_metadata
-from cvdm_core.images.tiles import Shards
+from cvdm_core.images.pyramid_writer import PyramidWriter, nested
 from cvdm_core.records.receipts import write_json
 from cvdm_core.sheet import Acquisition, write_sheet
 
@@ -41,10 +41,11 @@ def write_stores(config: Config, edge: int) -> None:
     def image(store: Path, shape: tuple[int, ...], dtype: type, plane: np.ndarray, noise: float, seed: int, name: str = "") -> None:
         shape = (1, 1, 1, *shape)
         create_image(store, shape, dtype, config.store, name)
-        for part in Shards(shape, shard):
+        writer = PyramidWriter(store, name)
+        for part in nested(shape, shard):
             rng = np.random.default_rng((seed, part.index))
             pixels = plane[: part.shape[0], : part.shape[1]] * (1 + noise * rng.standard_normal(part.shape, np.float32))
-            write_region(store, part, np.maximum(pixels, 0).astype(dtype), name)
+            writer.write(part, np.maximum(pixels, 0).astype(dtype))
         pixel = 0.065 * edge / shape[3]
         write_metadata(store, name, ImageInfo(NAME, (pixel, pixel), ("actin",), ((0.0, 2000.0),), attributes=FACTS))
 

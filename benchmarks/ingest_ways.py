@@ -1,4 +1,7 @@
-"""The ways that `ingest.py` compares, each in a process of its own: python ingest_ways.py WAY SET SOURCE OUT."""
+"""The ways that `ingest.py` compares, each in a process of its own: python ingest_ways.py WAY SET SOURCE OUT.
+
+Prints the CPU seconds (user + system, of the process and its children) of the work alone: everything after the imports.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ import numpy as np
 import tifffile
 
 SHARD, CHUNK = 1024, 256
+BLOCK = CHUNK**2 * 2
+"""Bytes that blosc compresses in one piece: a chunk of uint16. The ways that let one choose have it; left at 0, all take longer."""
 
 
 def planes(source: Path) -> Iterator[tuple[int, Any]]:
@@ -72,37 +77,64 @@ def pyramid(plane: np.ndarray, count: int) -> Iterator[np.ndarray]:
         plane = ((rows[:, 0::2] + rows[:, 1::2] + 2) // 4).astype(plane.dtype)
 
 
-def floor(kind: str, source: Path, out: Path) -> None:
-    """Read, compress, write: only these are timed, and the sum is printed."""
-    from numcodecs import Blosc, blosc
+def whole_shards(pieces: Iterator[tuple[int, int, int, np.ndarray]], size: tuple[int, int, int]) -> Iterator[tuple[int, ...]]:
+    """Yield level, plane, top, left and pixels of every shard of every level, from the pieces of level 0 row by row."""
+    _, height, width = size
+    count = level_count(height, width)
+    opened: dict[tuple[int, ...], list] = {}
+    for number, top, left, plane in pieces:
+        for level, part in enumerate(pyramid(plane, count)):
+            y, x, reach = top >> level, left >> level, SHARD << level
+            at = (level, number, y // SHARD * SHARD, x // SHARD * SHARD)
+            if at not in opened:
+                shape = [min(SHARD, (whole >> level) - begin) for whole, begin in ((height, at[2]), (width, at[3]))]
+                ends = [(begin << level, min(whole, (begin << level) + reach)) for whole, begin in ((height, at[2]), (width, at[3]))]
+                children = [-(-(end - begin) // SHARD) for begin, end in ends]
+                opened[at] = [np.empty(shape, plane.dtype), children[0] * children[1]]
+            opened[at][0][y - at[2] : y - at[2] + part.shape[0], x - at[3] : x - at[3] + part.shape[1]] = part
+            opened[at][1] -= 1
+            if not opened[at][1]:
+                yield (*at, opened.pop(at)[0])
 
-    blosc.use_threads = False
-    codec, spent = Blosc(cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE), 0.0
-    count = level_count(*size_of(source)[1:])
-    begin = time.process_time()
-    for number, top, left, plane in blocks(source):
-        spent += time.process_time() - begin
-        for level, pixels in enumerate(pyramid(plane, count)):
-            cut = [
-                np.ascontiguousarray(pixels[y : y + CHUNK, x : x + CHUNK])
-                for y in range(0, pixels.shape[0], CHUNK)
-                for x in range(0, pixels.shape[1], CHUNK)
-            ]
-            begin = time.process_time()
-            content = b"".join(codec.encode(part) for part in cut)
-            (out / f"{number}.{top}.{left}.{level}").write_bytes(content)
-            spent += time.process_time() - begin
+
+def timed(pieces: Iterator[Any], spent: list[float]) -> Iterator[Any]:
+    """Pass on what comes and add the CPU time that it took."""
+    while True:
         begin = time.process_time()
-    print(spent)
+        piece = next(pieces, None)
+        spent.append(time.process_time() - begin)
+        if piece is None:
+            return
+        yield piece
+
+
+def floor(kind: str, source: Path, out: Path) -> float:
+    """Read, compress, write: only these are timed, and the sum is returned; making the pyramid is not."""
+    codec, spent = Blosc(cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE, blocksize=BLOCK), [0.0]
+    for level, number, top, left, pixels in whole_shards(timed(blocks(source), spent), size_of(source)):
+        cut = [
+            np.ascontiguousarray(pixels[y : y + CHUNK, x : x + CHUNK])
+            for y in range(0, pixels.shape[0], CHUNK)
+            for x in range(0, pixels.shape[1], CHUNK)
+        ]
+        begin = time.process_time()
+        content = b"".join(codec.encode(part) for part in cut)
+        (out / f"{level}.{number}.{top}.{left}").write_bytes(content)
+        spent.append(time.process_time() - begin)
+    return sum(spent)
+
+
+def hashes(kind: str, source: Path, out: Path) -> None:
+    """Take the checksums that cvdm takes and the others do not: of the source and of all that it wrote into `out`."""
+    for path in sorted(source.iterdir()) if source.is_dir() else [source]:
+        sha256_file(path)
+    for path in sorted((out / "results/image/raw.ome.zarr").rglob("*")):
+        if path.is_file():
+            sha256_file(path)
 
 
 def cvdm(kind: str, source: Path, out: Path) -> None:
-    """Run the whole stage, as the workflow does."""
-    from cvdm_core.acquisitions.ingest import ingest
-    from cvdm_core.acquisitions.register import register
-    from cvdm_core.config import parse
-    from cvdm_core.sheet import Acquisition, write_sheet
-
+    """Run the whole stage, as the workflow does; registration, which reads the headers, is in it."""
     sheet = out / "acquisitions.tsv"
     places = {"results": str(out / "results"), "models": str(out / "models"), "acquisitions": str(sheet)}
     given = str(source / "image_T{t}.tif") if source.is_dir() else str(source)
@@ -120,38 +152,29 @@ def cvdm(kind: str, source: Path, out: Path) -> None:
 
 
 def tensorstore(kind: str, source: Path, out: Path) -> None:
-    """Write shard by shard with tensorstore, pyramid in the same pass."""
-    import tensorstore as ts
-
+    """Write shard by shard with tensorstore, which syncs every file as cvdm does; pyramid in the same pass."""
     number, height, width = size_of(source)
-    count = level_count(height, width)
     stores = []
-    for level in range(count):
-        edge = max(SHARD >> level, 1)
-        blosc = {"name": "blosc", "configuration": {"cname": "zstd", "clevel": 1, "shuffle": "bitshuffle", "typesize": 2, "blocksize": 0}}
-        inner = [{"name": "bytes", "configuration": {"endian": "little"}}, blosc, {"name": "crc32c"}]
+    for level in range(level_count(height, width)):
+        packed = {"cname": "zstd", "clevel": 1, "shuffle": "bitshuffle", "typesize": 2, "blocksize": BLOCK}
+        inner = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "blosc", "configuration": packed}, {"name": "crc32c"}]
         index = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
-        sharding = {"chunk_shape": [1, min(CHUNK, edge), min(CHUNK, edge)], "codecs": inner, "index_codecs": index, "index_location": "end"}
+        sharding = {"chunk_shape": [1, CHUNK, CHUNK], "codecs": inner, "index_codecs": index, "index_location": "end"}
         metadata = {
             "shape": [number, height >> level, width >> level],
             "data_type": "uint16",
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, edge, edge]}},
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, SHARD, SHARD]}},
             "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
         }
         spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(out / "image.zarr" / str(level))}, "metadata": metadata}
         context = ts.Context({"data_copy_concurrency": {"limit": 1}, "file_io_concurrency": {"limit": 1}})
         stores.append(ts.open(spec, create=True, context=context).result())
-    for plane, top, left, pixels in blocks(source):
-        for level, part in enumerate(pyramid(pixels, count)):
-            y, x = top >> level, left >> level
-            stores[level][plane, y : y + part.shape[0], x : x + part.shape[1]].write(part).result()
+    for level, plane, top, left, pixels in whole_shards(blocks(source), (number, height, width)):
+        stores[level][plane, top : top + pixels.shape[0], left : left + pixels.shape[1]].write(pixels).result()
 
 
 def ngff_zarr(kind: str, source: Path, out: Path) -> None:
-    """ngff-zarr with its exact 2x2 mean."""
-    import dask.array as da
-    import ngff_zarr as nz
-
+    """ngff-zarr with its exact 2x2 mean; it chooses codec and level itself (zstd without shuffle)."""
     image = nz.to_ngff_image(_lazy(source), dims=["z", "y", "x"], scale={"z": 1.0, "y": 0.1, "x": 0.1})
     _, height, width = size_of(source)
     factors = [{"z": 1, "y": 2**level, "x": 2**level} for level in range(1, level_count(height, width))]
@@ -163,26 +186,19 @@ def ngff_zarr(kind: str, source: Path, out: Path) -> None:
 
 def ome_zarr(kind: str, source: Path, out: Path) -> None:
     """ome-zarr-py, through dask, with its mean."""
-    import zarr
-    from ome_zarr.scale import Methods
-    from ome_zarr.writer import write_image
-    from zarr.codecs import BloscCodec
-
     _, height, width = size_of(source)
     group = zarr.open_group(out / "image.zarr", mode="w", zarr_format=3)
     options = {
         "chunks": (1, CHUNK, CHUNK),
         "shards": (1, SHARD, SHARD),
-        "compressors": [BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")],
+        "compressors": [BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", blocksize=BLOCK)],
     }
     factors = [{"z": 1, "y": 2**level, "x": 2**level} for level in range(1, level_count(height, width))]
     write_image(_lazy(source), group, axes="zyx", scale_factors=factors, method=Methods.LOCAL_MEAN, storage_options=options)
 
 
 def bioio(kind: str, source: Path, out: Path) -> None:
-    """bioio: its TIFF reader, its OME-Zarr writer, region by region."""
-    from bioio_ome_zarr.writers import OMEZarrWriter
-
+    """bioio: its OME-Zarr writer with its compressor, from the same lazy array."""
     number, height, width = size_of(source)
     shapes = [(number, height >> level, width >> level) for level in range(level_count(height, width))]
     writer = OMEZarrWriter(
@@ -193,10 +209,6 @@ def bioio(kind: str, source: Path, out: Path) -> None:
 
 
 def _lazy(source: Path) -> Any:
-    import dask
-    import dask.array as da
-    import zarr
-
     dask.config.set(scheduler="threads", num_workers=1)
     store: Any = tifffile.imread(sorted(source.iterdir()), aszarr=True) if source.is_dir() else tifffile.imread(source, aszarr=True)
     array = zarr.open(store, mode="r")
@@ -207,8 +219,6 @@ def _lazy(source: Path) -> Any:
 
 def check(kind: str, source: Path, out: Path) -> None:
     """Compare every pixel of level 0 with the TIFF."""
-    import zarr
-
     stores = [
         out / "image.zarr" / "0",
         out / "image.zarr" / "s0",
@@ -224,14 +234,56 @@ def check(kind: str, source: Path, out: Path) -> None:
             raise SystemExit(f"{found}: pixels differ in plane {number} at {top}, {left}")
 
 
+WAYS = {
+    "floor": floor,
+    "hashes": hashes,
+    "cvdm": cvdm,
+    "tensorstore": tensorstore,
+    "ngff-zarr": ngff_zarr,
+    "ome-zarr": ome_zarr,
+    "bioio": bioio,
+    "check": check,
+}
+
+
+def _cpu() -> float:
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
+def main(way: str, kind: str, source: str, out: str) -> None:
+    begin = _cpu()
+    counted = WAYS[way](kind, Path(source), Path(out))
+    print(_cpu() - begin if counted is None else counted)
+
+
 if __name__ == "__main__":
-    ways = {
-        "floor": floor,
-        "cvdm": cvdm,
-        "tensorstore": tensorstore,
-        "ngff-zarr": ngff_zarr,
-        "ome-zarr": ome_zarr,
-        "bioio": bioio,
-        "check": check,
-    }
-    ways[sys.argv[1]](sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
+    # Imported here, so that the time of each way's imports can be told from that of its work.
+    way = sys.argv[1]
+    if way == "floor":
+        from numcodecs import Blosc, blosc
+
+        blosc.use_threads = False
+    elif way == "hashes":
+        from cvdm_core.records.receipts import sha256_file
+    elif way == "cvdm":
+        from cvdm_core.acquisitions.ingest import ingest
+        from cvdm_core.acquisitions.register import register
+        from cvdm_core.config import parse
+        from cvdm_core.sheet import Acquisition, write_sheet
+    elif way == "tensorstore":
+        import tensorstore as ts
+    else:
+        import dask
+        import dask.array as da
+        import zarr
+        from zarr.codecs import BloscCodec
+
+        if way == "ngff-zarr":
+            import ngff_zarr as nz
+        elif way == "ome-zarr":
+            from ome_zarr.scale import Methods
+            from ome_zarr.writer import write_image
+        elif way == "bioio":
+            from bioio_ome_zarr.writers import OMEZarrWriter
+    main(*sys.argv[1:])

@@ -151,10 +151,31 @@ def report(acquisition: AcquisitionName, config: ConfigFiles = DEFAULT_CONFIG, o
 
 @app.command()
 def index(config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
-    """Write the index page over all acquisitions, with what failed and what to do."""
+    """Write the index page over all acquisitions, with what failed and what to do, and keep the throughput of the finished jobs."""
+    from cvdm_core.records.measuring import update_throughput
     from cvdm_core.report.index import write_index as run
 
-    typer.echo(f"report: {run(_load(config, overrides))}")
+    settings = _load(config, overrides)
+    update_throughput(settings)
+    typer.echo(f"report: {run(settings)}")
+
+
+@app.command()
+def night(
+    profile: Annotated[Path, typer.Option(help="folder of the Snakemake profile")] = Path("slurm"),
+    by: Annotated[
+        str, typer.Option(help="time of day, HH:MM, by which it should be done: what does not fit is shortened or deferred")
+    ] = "",
+    inbox: Annotated[str, typer.Option(help="folder in which acquisitions arrive (default: inbox.folder of the configuration)")] = "",
+    config: ConfigFiles = DEFAULT_CONFIG,
+) -> None:
+    """Register what arrived, restore it, report, and tell: the one command for cron. Status 1: a person must act; 2: it could not run."""
+    from cvdm_core.nights.course import Order
+    from cvdm_core.nights.night import run_night
+
+    settings = _load(config, None)
+    status = run_night(settings, Order(profile, config, inbox or settings.inbox.folder, by))
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -227,6 +248,17 @@ def doctor(
         failed = failed or finding.level == "fail"
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def leftovers() -> None:
+    """Cancel the jobs that a killed driver left in SLURM's queue, and wait until they are gone; a run does this by itself."""
+    from cvdm_core.cluster.leftovers import clear
+    from cvdm_core.lock import locked
+
+    with locked(Path(".snakemake/driver"), "runs the workflow in this folder"):
+        if not clear(typer.echo):
+            typer.echo("there are none")
 
 
 def main() -> None:

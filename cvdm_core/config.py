@@ -141,8 +141,11 @@ class EvaluationSettings(Section):
 
 
 class InboxSettings(Section):
-    """When an acquisition in the folder of `cvdm register --inbox` is complete; docs/operator.md explains it."""
+    """Where acquisitions arrive, and when one of them is complete; docs/operator.md explains it."""
 
+    folder: str = Field(
+        "", description="folder in which acquisitions arrive, looked at by `cvdm night` and before `snakemake nightly`; empty: none"
+    )
     quiet_minutes: float = Field(
         10.0, gt=0, description="nothing may have changed for so long; longer than the longest pause between two writes [minutes]"
     )
@@ -151,6 +154,21 @@ class InboxSettings(Section):
         description="name, with `*` and `?`, of the file that says that an acquisition is done, in its folder or above it; `{name}` "
         "stands for the acquisition's name; empty: the site has none",
     )
+
+
+class MessageSettings(Section):
+    """Who is told about a night; a message that cannot be sent never stops it."""
+
+    when: Literal["always", "act", "never"] = Field(
+        "always", description="always: a summary every night; act: only where a person must act; never"
+    )
+    mail_to: tuple[str, ...] = Field((), description="addresses of the people who get a mail; empty: no mail")
+    mail_from: str = Field("", description="address of the sender; empty: this user on this machine")
+    smtp: str = Field("localhost:25", description="host and port of the mail relay, which must take mail from here without a login")
+    webhook_file: str = Field(
+        "", description="file that holds the address of a webhook, a secret that stands nowhere else; it gets JSON with the key `text`"
+    )
+    webhook_variable: str = Field("", description="environment variable that holds the address, in place of a file")
 
 
 class Config(Section):
@@ -166,6 +184,7 @@ class Config(Section):
     sampling: SamplingSettings = SamplingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     inbox: InboxSettings = InboxSettings()
+    messages: MessageSettings = MessageSettings()
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,5 +12,9 @@ class UserError(Exception):
     """
 
 
+class DeviceError(UserError):
+    """The machine does not have what the job was given: another node may. The message names it."""
+
+
 class DiskFullError(UserError):
     """There was no space, or no quota, for a file: the message names it."""

@@ -55,9 +55,37 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def write_file(path: str | Path, content: bytes | str) -> None:
-    """Write a whole file; text as UTF-8."""
-    with replacing(path) as partial:
-        partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+    """Write a whole file as `replacing` does, with as few system calls as that takes; text as UTF-8."""
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL}")
+    with disk_full_named(target):
+        try:
+            _write_synced(partial, content.encode("utf-8") if isinstance(content, str) else content)
+            partial.replace(target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    descriptor = _created(path)
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _created(path: Path) -> int:
+    """Return the descriptor of a new, empty file; its folder is made where it is missing."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o666)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, flags, 0o666)
 
 
 def replace_folder(partial: Path, final: Path) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import getpass
 import os
 import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,8 +17,10 @@ from cvdm_core.files import disk_full_named
 
 
 @contextmanager
-def locked(path: str | Path) -> Iterator[None]:
+def locked(path: str | Path, deed: str = "is writing it") -> Iterator[None]:
     """Hold the lock of `path` for the body: the file `.<name>.lock` beside it, which stays there and holds its last owner's name.
+
+    `deed` says what the owner does meanwhile, for whoever is refused.
 
     The kernel keeps the lock (over NFS: the server), not the file's presence, so that nothing is left to be removed after a kill.
 
@@ -39,10 +42,10 @@ def locked(path: str | Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip() or "another process"
-            raise UserError(f"{target}: {owner} is writing it; wait until that has ended, then run the same command again.") from None
+            raise UserError(f"{target}: {owner} {deed}; wait until that has ended, then run the same command again.") from None
         except OSError as error:
             raise UserError(
-                f"{lock}: the file system gives no lock ({error.strerror}); put the sample sheet on one that does, or ask for the mount "
+                f"{lock}: the file system gives no lock ({error.strerror}); put the folder on one that does, or ask for the mount "
                 "option (Lustre: flock; NFS: no nolock)."
             ) from None
         with disk_full_named(lock):
@@ -51,6 +54,17 @@ def locked(path: str | Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def wait_for(path: str | Path, seconds: float) -> None:
+    """Wait for so long until nobody holds the lock of `path`; whoever still does is named when it is taken."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            with locked(path):
+                return
+        except UserError:
+            time.sleep(1)
 
 
 def _owner() -> str:

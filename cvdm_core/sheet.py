@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from cvdm_core.config import NAME_PATTERN, Split
+from cvdm_core.config import NAME_PATTERN, Config, Split
 from cvdm_core.errors import UserError
 from cvdm_core.files import write_file
 
@@ -83,6 +83,12 @@ class Acquisition(BaseModel):
     emission_nm: Annotated[tuple[float, ...], BeforeValidator(_names)] = Field(
         (), description="emission wavelength per channel, `;` between them"
     )
+    instrument: str = Field("", description="the microscope, by maker and model or by its name at the site; `routing` may ask for it")
+    objective: str = Field("", description="the objective, in words; `routing` may ask for it")
+    urgent: int = Field(0, ge=0, le=9, description="from 0 to 9: what is higher is restored first; among equals, what stands first here")
+    samples: Annotated[int | None, Field(ge=1), _Optional] = Field(
+        None, description="posterior samples of this acquisition; empty: `sampling.samples`; a short night may write fewer here"
+    )
     note: str = Field("", description="free text, shown in the report")
 
     size_t: int = Field(0, ge=0, description="time points (measured)")
@@ -99,6 +105,8 @@ class Acquisition(BaseModel):
     channels: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field((), description="channel names, `;` between them (measured)")
     na_source: Source = Field("", description="where `na` is from; a file's value is filled in where a person left it empty")
     emission_source: Source = Field("", description="where `emission_nm` is from; a file's values are filled in likewise")
+    instrument_source: Source = Field("", description="where `instrument` is from; a file's words are filled in likewise")
+    objective_source: Source = Field("", description="where `objective` is from; a file's words are filled in likewise")
     magnification: Positive = Field(None, description="magnification of the objective, where the file holds it (measured)")
     exposure_ms: Annotated[tuple[float, ...], BeforeValidator(_names)] = Field(
         (), description="exposure time per channel in milliseconds, `;` between them, where the file holds it (measured)"
@@ -127,6 +135,14 @@ class Acquisition(BaseModel):
     def restored_shape(self, scale: int) -> tuple[int, int, int, int, int]:
         """Shape of the restored image, (T, C, Z, Y·scale, X·scale)."""
         return self.size_t, self.size_c, self.size_z, self.size_y * scale, self.size_x * scale
+
+
+def settings_for(config: Config, row: Acquisition) -> Config:
+    """Return the configuration with what the sheet says of one acquisition: its number of posterior samples."""
+    if row.samples is None:
+        return config
+    fewer = {"samples": row.samples, "keep_samples": min(config.sampling.keep_samples, row.samples)}
+    return config.model_copy(update={"sampling": config.sampling.model_copy(update=fewer)})
 
 
 COLUMNS = tuple(Acquisition.model_fields)

@@ -13,9 +13,10 @@ import yaml
 
 from cvdm_core import paths
 from cvdm_core.config import Config, parse
-from cvdm_core.images.omezarr import create_image, write_region
+from cvdm_core.images.omezarr import create_image
 from cvdm_core.images.omezarr_metadata import ImageInfo, write_metadata
 from cvdm_core.images.publishing import publish
+from cvdm_core.images.pyramid_writer import PyramidWriter
 from cvdm_core.images.tiles import shards
 from cvdm_core.model import ModelSpec, Restorer, build_model
 from cvdm_core.model.folder import save_model
@@ -69,8 +70,9 @@ def make_world(
     final = paths.raw_store(config, NAME)
     partial = final.with_suffix(".partial")
     create_image(partial, shape, np.uint16, config.store)
+    writer = PyramidWriter(partial)
     for shard in shards(shape, config.store.shard):
-        write_region(partial, shard, pixels[shard.t, shard.c, shard.z, shard.y, shard.x])
+        writer.write(shard, pixels[shard.t, shard.c, shard.z, shard.y, shard.x])
     windows = tuple((0.0, 1000.0) for _ in channels)
     write_metadata(partial, "", ImageInfo(NAME, (PIXEL_UM, PIXEL_UM), channels, windows))
     publish(partial, final)

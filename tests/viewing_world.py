@@ -14,8 +14,9 @@ import numpy as np
 
 from cvdm_core import paths
 from cvdm_core.config import Config, parse
-from cvdm_core.images.omezarr import create_image, write_region
+from cvdm_core.images.omezarr import create_image
 from cvdm_core.images.omezarr_metadata import ImageInfo, display_windows, target_origin_um, write_metadata
+from cvdm_core.images.pyramid_writer import PyramidWriter
 from cvdm_core.images.tiles import shards
 from cvdm_core.sheet import Acquisition, write_sheet
 from cvdm_core.viewing.server import ViewServer, open_server
@@ -37,9 +38,10 @@ def write_picture(config: Config, store: Path, array: np.ndarray, fine: bool, im
     """Write one image (T, C, Z, Y, X) as the stages do; `fine` is on the grid of the restored image."""
     shape = (array.shape[0], array.shape[1], array.shape[2], array.shape[3], array.shape[4])
     create_image(store, shape, array.dtype, config.store, image)
+    writer = PyramidWriter(store, image)
     with patch("os.fsync"):  # hundreds of small files; nobody pulls the plug here
         for part in shards(shape, config.store.shard):
-            write_region(store, part, np.ascontiguousarray(array[part.t, part.c, part.z, part.y, part.x]), image)
+            writer.write(part, np.ascontiguousarray(array[part.t, part.c, part.z, part.y, part.x]))
     pixel = (PIXEL_UM / SCALE,) * 2 if fine else (PIXEL_UM,) * 2
     origin = target_origin_um(pixel, SCALE) if fine else (0.0, 0.0)
     windows = display_windows(store, image)

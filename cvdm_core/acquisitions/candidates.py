@@ -2,7 +2,8 @@
 
 The conventions: `<name>_input.tif` and `<name>_target.tif` in one folder are a pair called `<name>`; files of a folder whose names
 differ in time, plane or channel only are one input (see `patterns`); any other TIFF is an input called as its file. Folders are
-searched to any depth; what begins with a dot is left out. The endings may be in capitals.
+searched to any depth; what begins with a dot is left out. The endings may be in capitals. A path with words in braces
+(`{well}_{field}_T{t}.tif`) is an acquisition for each text that stands in their places.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from cvdm_core.acquisitions.patterns import gather, name_of_pattern
 from cvdm_core.acquisitions.refusals import Refusal
-from cvdm_core.images.sequence import is_pattern
+from cvdm_core.images.sequence import is_pattern, is_template, patterns_of_template
 from cvdm_core.sheet import Series
 
 SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.tf2", ".ome.tf8", ".ome.btf", ".tiff", ".tif", ".lsm", ".stk", ".tf2", ".tf8", ".btf")
@@ -44,18 +45,21 @@ def find_candidates(paths: Sequence[Path], is_known: Callable[[Path], bool]) -> 
     Files that `is_known` are never gathered to a pattern: they are acquisitions of their own already.
     """
     refusals: list[Refusal] = []
-    files: dict[Path, None] = {}
+    files: dict[Path, str] = {}
     for path in paths:
+        if is_template(path):
+            files |= _of_template(path, refusals)
+            continue
         found = _inputs_below(path, is_known, refusals) if path.is_dir() else [path]
         if not found:
             refusals.append(Refusal(path.name, str(path), f"{path}: the folder holds no TIFF; name the folder of the microscope's files."))
-        files |= dict.fromkeys(found)
+        files |= {file: _name(file) for file in found}
     targets: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     for path in files:
         if _role(path) == "target":
             targets[path.parent, _name(path)].append(path)
     candidates = []
-    for path in files:
+    for path, name in files.items():
         if _role(path) == "target":
             continue
         beside = targets.pop((path.parent, _name(path)), []) if _role(path) == "input" else []
@@ -63,13 +67,29 @@ def find_candidates(paths: Sequence[Path], is_known: Callable[[Path], bool]) -> 
             problem = (
                 f"{path}: {len(beside)} targets lie beside it ({', '.join(other.name for other in beside)}); leave only the right one."
             )
-            refusals.append(Refusal(_name(path), str(path), problem))
+            refusals.append(Refusal(name, str(path), problem))
         else:
-            candidates.append(Candidate(_name(path), path, beside[0] if beside else None))
+            candidates.append(Candidate(name, path, beside[0] if beside else None))
     for (_, name), alone in targets.items():
         problem = f"{alone[0]}: this is a target, but no {name}_input.tif lies beside it; give that file as well, or rename this one."
         refusals.append(Refusal(name, str(alone[0]), problem))
     return candidates, refusals
+
+
+def _of_template(template: Path, refusals: list[Refusal]) -> dict[Path, str]:
+    """Return the patterns and files that a template stands for, each with a name: of its file, after the words of its folders."""
+    try:
+        found = patterns_of_template(template)
+    except (OSError, re.error) as error:  # a folder that cannot be read, a word that is no name
+        refusals.append(Refusal(template.name, str(template), f"{template}: it cannot be searched ({error}); correct it."))
+        return {}
+    if not found:
+        problem = f"{template}: no file matches; {{t}} and {{z}} stand for numbers, other words in braces for text, all else for itself."
+        refusals.append(Refusal(template.name, str(template), problem))
+    return {
+        path: "_".join([text for word, text in words.items() if f"{{{word}}}" not in template.name] + [_name(path)])
+        for path, words in found.items()
+    }
 
 
 def _inputs_below(folder: Path, is_known: Callable[[Path], bool], refusals: list[Refusal]) -> list[Path]:

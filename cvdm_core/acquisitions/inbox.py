@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from cvdm_core import paths
 from cvdm_core.acquisitions.judging import Look
 from cvdm_core.acquisitions.ledger import Entry, Ledger, ledger_file
+from cvdm_core.acquisitions.progress import with_progress
 from cvdm_core.acquisitions.refusals import tell
 from cvdm_core.acquisitions.register import add_to_sheet
 from cvdm_core.config import Config
@@ -28,7 +28,7 @@ def register_inbox(
     split: str = "predict",
     pixel_size_um: float | None = None,
     clock: Callable[[], float] = time.time,
-) -> bool:
+) -> list[Entry]:
     """Register what is complete in `inbox`, note every change of state in the ledger, and print what is not registered and why.
 
     Parameters
@@ -44,8 +44,8 @@ def register_inbox(
 
     Returns
     -------
-    bool
-        Whether a person must act: something failed, was refused, changed after its registration, or vanished before ingestion.
+    list of Entry
+        Those for which a person must act: something failed, was refused, changed after its registration, or vanished before ingestion.
 
     Raises
     ------
@@ -59,35 +59,26 @@ def register_inbox(
     with locked(sheet):
         look = Look(config, folder, clock(), Ledger(ledger_file(sheet)))
         complete = look.judge_all()
-        look.ledger.add(look.entries.values())
+        look.ledger.add(with_progress(config, look.ledger, look.entries.values()))
         if complete:
             given = [path for candidate in complete for path in (candidate.input, candidate.target) if path]
             outcome = add_to_sheet(config, given, specimen=specimen, split=split, pixel_size_um=pixel_size_um, anew=False)
             others = look.settle(complete, outcome.refusals)
-            look.ledger.add(look.entries.values())
+            look.ledger.add(with_progress(config, look.ledger, look.entries.values()))
             tell(outcome.remarks, others)
     for number in look.ledger.damaged:
         print(f"note: {look.ledger.path}, line {number}: it cannot be read and is passed over.")
-    _report(config, look.entries.values())
-    return any(entry.act for entry in look.entries.values())
+    now = [look.ledger.latest[key] for key in look.entries]
+    _report(now)
+    return [entry for entry in now if entry.act]
 
 
-def _report(config: Config, entries: Iterable[Entry]) -> None:
+def _report(entries: Iterable[Entry]) -> None:
     """Print everything that is not simply registered, and how many are in which state."""
     states: Counter[str] = Counter()
     for entry in entries:
-        state = _later(config, entry) if entry.state == "registered" else entry.state
-        states[state] += 1
+        states[entry.state] += 1
         if entry.act or entry.state == "arriving":
             print(f"{entry.state}: {entry.name} ({entry.file}): {entry.reason}")
     del states["gone"]
     print(f"inbox: {', '.join(f'{count} {state}' for state, count in sorted(states.items())) or 'nothing'}.")
-
-
-def _later(config: Config, entry: Entry) -> str:
-    """Return how far a registered acquisition has come, from its receipts; of several images in a file, the one that is least far."""
-    stages = {"reported": paths.report_receipt, "restored": paths.stitch_receipt, "ingested": paths.ingest_receipt}
-    for state, receipt in stages.items():
-        if all(receipt(config, name).exists() for name in entry.acquisitions):
-            return state
-    return "registered"

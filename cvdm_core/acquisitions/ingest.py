@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from cvdm_core import paths
-from cvdm_core.acquisitions.certify import Certified, MovedPlanes, certify
 from cvdm_core.acquisitions.measure import open_chosen, stored_dtype
 from cvdm_core.acquisitions.mosaics import open_mosaic
 from cvdm_core.config import Config, StoreSettings
@@ -29,14 +28,19 @@ from cvdm_core.images.acquired import Planes
 from cvdm_core.images.certificate import ATTRIBUTE
 from cvdm_core.images.mosaic import ATTRIBUTE as MOSAIC
 from cvdm_core.images.mosaic import MosaicPlanes
-from cvdm_core.images.omezarr import create_image, write_region
+from cvdm_core.images.omezarr import create_image
 from cvdm_core.images.omezarr_metadata import ImageInfo, display_windows, target_origin_um, write_metadata, write_ome_xml
 from cvdm_core.images.publishing import publish
+from cvdm_core.images.pyramid_writer import PyramidWriter, nested
 from cvdm_core.images.tiff import TiffHeader
 from cvdm_core.images.tiles import shards
 from cvdm_core.records.receipts import Receipt, sha256_file, stage
 from cvdm_core.records.verify import folder_checksums
 from cvdm_core.sheet import Acquisition, find_acquisition
+from cvdm_core.workload import megapixels
+
+if TYPE_CHECKING:
+    from cvdm_core.acquisitions.certify import Certified
 
 SAME_LENGTH = 1e-6  # the sheet holds ten digits
 
@@ -80,7 +84,7 @@ def ingest(config: Config, acquisition: str) -> None:
         open_files.callback(_remove_unfinished, config, acquisition)
         with _progress() as progress:
             written = [_write(image, config.store, progress) for image in images]
-            certified = certify(images[0].partial, images[1].partial, row) if row.target else None
+            certified = _certified(images, row) if row.target else None
             if certified is not None:
                 print(f"note: {certified.certificate.sentence}", file=sys.stderr)
                 images[1] = _with_certificate(images[1], certified, images[0].planes.header.shape)
@@ -98,6 +102,7 @@ def ingest(config: Config, acquisition: str) -> None:
         if not row.target:
             shutil.rmtree(paths.target_store(config, acquisition), ignore_errors=True)
         _fill(receipt, config, row, images)
+        receipt.usage["megapixels"] = megapixels(config, row, "ingest")
 
 
 @contextmanager
@@ -167,7 +172,7 @@ def _info(row: Acquisition, header: TiffHeader, role: str, path: str, scale: int
 def _said(header: TiffHeader) -> dict[str, Any]:
     """Return what the file says beyond sizes: OME-XML stands beside the pixels as a whole, other dialects here."""
     found = header.metadata
-    names = ("dialect", "na", "magnification", "emission_nm", "exposure_ms", "acquired", "said")
+    names = ("dialect", "instrument", "objective", "na", "magnification", "emission_nm", "exposure_ms", "acquired", "said")
     values = {name: getattr(found, name) for name in names}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value}
 
@@ -187,18 +192,27 @@ def _write(image: _Image, store: StoreSettings, progress: Progress) -> dict[str,
     regions = shards(header.shape, store.shard)
     bar = progress.add_task(f"{image.info.attributes['acquisition']}, {image.role}", total=len(regions))
     create_image(image.partial, header.shape, stored_dtype(header), store)
+    writer = PyramidWriter(image.partial)
     written: dict[str, list[Any]] = {}
-    for region in regions:
+    for region in regions if header.by_rows else nested(header.shape, store.shard):
         plane = image.planes.read(region.t, region.c, region.z, region.y, region.x)
-        written.update(write_region(image.partial, region, plane.astype(stored_dtype(header), copy=False)))
+        written.update(writer.write(region, plane.astype(stored_dtype(header), copy=False)))
         progress.advance(bar)
     if header.ome_xml is not None:
         write_ome_xml(image.partial, header.ome_xml)
     return written
 
 
+def _certified(images: list[_Image], row: Acquisition) -> Certified:
+    from cvdm_core.acquisitions.certify import certify  # scikit-image takes a second to import, and most acquisitions have no target
+
+    return certify(images[0].partial, images[1].partial, row)
+
+
 def _with_certificate(image: _Image, certified: Certified, input_shape: tuple[int, ...]) -> _Image:
     """Return the target as it is to be stored: moved back where that is due, with the certificate among its attributes."""
+    from cvdm_core.acquisitions.certify import MovedPlanes
+
     attributes = {**image.info.attributes, ATTRIBUTE: certified.certificate.to_json()}
     planes = MovedPlanes(image.planes, certified.moves, image.planes.header.shape[3] // input_shape[3]) if certified.moved else image.planes
     return replace(image, planes=planes, info=replace(image.info, attributes=attributes))

@@ -1,7 +1,7 @@
 """The inbox's ledger: one line of JSON for each change of an acquisition's state or of the evidence for it, never rewritten.
 
 The last line of an acquisition is its state. Lines are synced to the disk before anything follows from them. A line that a kill cut
-off was never said: it is removed when the ledger is next opened. What is later than `registered` stands in the receipts, not here.
+off was never said: it is removed when the ledger is next opened. What is later than `registered` rests on receipts (`progress`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cvdm_core.files import disk_full_named
 
-State = Literal["arriving", "complete", "registered", "changed", "gone", "failed", "quarantined"]
+State = Literal["arriving", "complete", "registered", "ingested", "restored", "reported", "changed", "gone", "failed", "quarantined"]
 
 
 class Entry(BaseModel):
@@ -35,6 +35,10 @@ class Entry(BaseModel):
     acquisitions : its rows in the sheet, from `registered` on.
     named : the paths of input and target in those rows, from `registered` on.
     others : names of files that belong to it beside input and target (a set of OME-TIFFs), from `registered` on.
+    proofs : receipts that show the state, or the note of the stage that failed, after `registered`.
+    proof_sha256 : of the one proof, or a fingerprint of those of several.
+    proof_stamp : fingerprint of their sizes and times; while it is the same they are not read again.
+    kind : class of the failure of a stage, such as `out of memory`; empty where it failed before its registration, or not at all.
     time : when the line was written, UTC.
     """
 
@@ -54,6 +58,10 @@ class Entry(BaseModel):
     acquisitions: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    proofs: tuple[str, ...] = ()
+    proof_sha256: str = ""
+    proof_stamp: str = ""
+    kind: str = ""
     time: str = ""
 
     def says_the_same(self, other: Entry | None) -> bool:

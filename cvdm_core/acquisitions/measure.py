@@ -23,19 +23,9 @@ DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32")
 SAME_LENGTH = 0.01  # relative difference of two lengths that still count as equal
 _SIZES = ("size_t", "size_c", "size_z", "size_y", "size_x")
 _LENGTHS = ("pixel_size_um", "pixel_size_source", "z_step_um", "z_step_source", "time_step_s")
-_MEASURED = (
-    *_SIZES,
-    "dtype",
-    *_LENGTHS,
-    "channels",
-    "na_source",
-    "emission_source",
-    "magnification",
-    "exposure_ms",
-    "acquired",
-    "assumed",
-    "layout",
-)
+_SOURCES = ("na_source", "emission_source", "instrument_source", "objective_source")
+_MEASURED = (*_SIZES, "dtype", *_LENGTHS, "channels", *_SOURCES, "magnification", "exposure_ms", "acquired", "assumed", "layout")
+_Said = float | tuple[float, ...] | str | None
 UNMEASURED: Mapping[str, Any] = {column: Acquisition.model_fields[column].default for column in _MEASURED}
 StateIn = Callable[[str], str]
 
@@ -69,7 +59,8 @@ def measure(row: Acquisition, scale: int, state_in: StateIn, sheet: str | Path) 
     size_t, size_c, size_z = header.shape[:3]
     z_step = row.stated_z_step_um or header.z_step_um
     if size_z > 1 and z_step is None:
-        raise UserError(f"{row.input}: it has {size_z} planes, but their distance is not known; {state_in('stated_z_step_um')}.")
+        reason = header.metadata.z_step_reason
+        raise UserError(f"{row.input}: it has {size_z} planes, but their distance is not known ({reason}); {state_in('stated_z_step_um')}.")
     for column, count in (("stated_channels", len(row.stated_channels)), ("emission_nm", len(row.emission_nm))):
         if count not in (0, size_c):
             raise UserError(
@@ -87,6 +78,10 @@ def measure(row: Acquisition, scale: int, state_in: StateIn, sheet: str | Path) 
             "na_source": _source(row.na, header.na),
             "emission_nm": row.emission_nm or header.emission_nm,
             "emission_source": _source(row.emission_nm, header.emission_nm),
+            "instrument": row.instrument or header.metadata.instrument,
+            "instrument_source": _source(row.instrument, header.metadata.instrument),
+            "objective": row.objective or header.metadata.objective,
+            "objective_source": _source(row.objective, header.metadata.objective),
             "magnification": header.metadata.magnification,
             "exposure_ms": header.metadata.exposure_ms,
             "acquired": header.metadata.acquired,
@@ -177,14 +172,16 @@ def _pixel_size(row: Acquisition, header: TiffHeader, state_in: StateIn) -> tupl
     return x_um, "metadata"
 
 
-def _source(written: float | tuple[float, ...] | None, found: float | tuple[float, ...] | None) -> str:
+def _source(written: _Said, found: _Said) -> str:
     """Return where a value is from that a person may write and a file may hold: a person's word stands, and shows where it differs."""
     if not written:
         return "metadata" if found else ""
     return "metadata" if _same(written, found) else "stated"
 
 
-def _same(written: float | tuple[float, ...] | None, found: float | tuple[float, ...] | None) -> bool:
+def _same(written: _Said, found: _Said) -> bool:
+    if isinstance(written, str) or isinstance(found, str):
+        return str(written).casefold() == str(found).casefold()
     one, other = np.atleast_1d(written or ()), np.atleast_1d(found or ())
     return one.shape == other.shape and bool(np.allclose(one, other, rtol=1e-9, atol=0))  # the sheet holds ten digits
 
@@ -230,7 +227,13 @@ def _remarks(row: Acquisition, header: TiffHeader) -> list[str]:
         remarks.append(f"{row.input}: the stated pixel size of {stated:.4g} um is used, although the file says {found:.4g} um.")
     if header.metadata.shortfall:
         remarks.append(f"{row.input}: {header.metadata.shortfall}; if a file of its set is missing, copy it too.")
-    for what, written, said in (("na", row.na, header.na), ("emission_nm", row.emission_nm, header.emission_nm)):
+    facts: tuple[tuple[str, _Said, _Said], ...] = (
+        ("na", row.na, header.na),
+        ("emission_nm", row.emission_nm, header.emission_nm),
+        ("instrument", row.instrument, header.metadata.instrument),
+        ("objective", row.objective, header.metadata.objective),
+    )
+    for what, written, said in facts:
         if written and said and not _same(written, said):
             remarks.append(f"{row.input}: the stated {what} of {written} is used, although the file says {said}.")
     return remarks

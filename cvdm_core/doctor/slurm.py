@@ -5,14 +5,12 @@ from __future__ import annotations
 import getpass
 import re
 import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cvdm_core.errors import UserError
+from cvdm_core.cluster.commands import said
 
 COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
-SECONDS = 30  # a controller that needs longer than this to answer is not well
 USABLE = {"IDLE", "MIXED", "ALLOCATED", "COMPLETING", "RESERVED"}
 OUT = {"DRAIN", "FAIL", "MAINT", "NOT_RESPONDING"}
 
@@ -73,30 +71,15 @@ def ask() -> Cluster:
     UserError
         If it does not answer.
     """
-    config = dict(re.findall(r"^(\w+) *= (.*)$", _said("scontrol", "show", "config"), re.MULTILINE))
-    partitions = [partition(line) for line in _said("scontrol", "show", "partition", "--oneliner").splitlines() if line]
-    nodes = tuple(node(line) for line in _said("scontrol", "show", "node", "--oneliner").splitlines() if line.startswith("NodeName="))
+    config = dict(re.findall(r"^(\w+) *= (.*)$", said("scontrol", "show", "config"), re.MULTILINE))
+    partitions = [partition(line) for line in said("scontrol", "show", "partition", "--oneliner").splitlines() if line]
+    nodes = tuple(node(line) for line in said("scontrol", "show", "node", "--oneliner").splitlines() if line.startswith("NodeName="))
     accounts = None
     if not config.get("AccountingStorageType", "accounting_storage/none").endswith("/none"):
         asked = ("sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={getpass.getuser()}", "format=account")
-        accounts = frozenset(_said(*asked).split())
+        accounts = frozenset(said(*asked).split())
     age = re.match(r"\d+", config.get("MinJobAge", ""))
     return Cluster(int(age[0]) if age else 0, {found.name: found for found in partitions}, nodes, accounts)
-
-
-def _said(*command: str) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL)
-    except FileNotFoundError:
-        raise UserError(
-            f"{command[0]}: this command of SLURM is not here; add SLURM's folder to PATH (often `module load slurm`)."
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise UserError(f"`{' '.join(command)}` got no answer within {SECONDS} s; ask the cluster's administrators.") from None
-    if done.returncode:
-        text = " ".join((done.stderr or done.stdout).split())
-        raise UserError(f"`{' '.join(command)}` failed ({text}); is SLURM's controller running?")
-    return done.stdout
 
 
 def partition(line: str) -> Partition:

@@ -6,9 +6,10 @@ It stands in the receipt of ingest and in the attribute "cvdm" of the target's s
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import xarray as xr
+if TYPE_CHECKING:
+    import xarray as xr
 
 Verdict = Literal["aligned", "corrected", "refused", "not measurable"]
 ATTRIBUTE = "pair"  # within the attribute "cvdm"

@@ -4,7 +4,7 @@ An image is a Zarr group with one array `(T, C, Z, Y, X)` a pyramid level. OME-Z
 pixels and a CRC-32C behind every chunk; OME-Zarr 0.4 is Zarr v2 with one file a chunk, and there a "shard" is the group of whole
 chunks that one writer owns. Two writers in one shard lose data without an error, so only whole shards can be written here.
 
-A store is written in this order: `create_image`, `write_region` for every shard, `omezarr_metadata.write_metadata`,
+A store is written in this order: `create_image`, every shard (`write_region`, `pyramid_writer`), `omezarr_metadata.write_metadata`,
 `publishing.publish`. Until then it is no OME-Zarr and nobody can take it for a finished one.
 """
 
@@ -16,7 +16,6 @@ import shutil
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,8 +27,8 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from cvdm_core.config import StoreSettings
 from cvdm_core.errors import UserError
 from cvdm_core.files import write_file
-from cvdm_core.images.pyramid import level_region, level_shape, levels, pyramid
-from cvdm_core.images.shards import chunks, codec, encode_shard, fill_value
+from cvdm_core.images.pyramid import level_shape, levels
+from cvdm_core.images.shards import block_bytes, chunks, codec, encode_shard, fill_value
 from cvdm_core.images.tiles import Shape, Shard
 
 AXES = ("t", "c", "z", "y", "x")
@@ -61,10 +60,10 @@ class Layout:
         """Return the shape of a level, (T, C, Z, Y, X)."""
         return *self.shape[:3], *level_shape(self.shape[3:], level)
 
-    def file_edge(self, level: int) -> int:
-        """Return the edge of what one file holds at a level: a shard (0.5) or a chunk (0.4)."""
-        shard = self.shard >> level
-        return shard if self.format == "0.5" else min(self.chunk, shard)
+    @property
+    def file_edge(self) -> int:
+        """Edge of what one file holds: a shard (0.5) or a chunk (0.4)."""
+        return self.shard if self.format == "0.5" else self.chunk
 
     def file_name(self, level: int, index: Sequence[int]) -> str:
         """Return the name of one file, relative to the image's group; `index` counts files along (t, c, z, y, x)."""
@@ -119,20 +118,20 @@ def create_image(folder: Path, shape: Shape, dtype: DTypeLike, store: StoreSetti
 
 def create_level(group: zarr.Group, layout: Layout, level: int) -> None:
     """Create the array of one level in a group, without pixels."""
-    shard = layout.shard >> level
-    chunk = min(layout.chunk, shard)
     common = {
         "name": str(level),
         "shape": layout.level_shape(level),
         "dtype": layout.dtype,
-        "chunks": (1, 1, 1, chunk, chunk),
+        "chunks": (1, 1, 1, layout.chunk, layout.chunk),
         "fill_value": fill_value(layout.dtype),
     }
     if layout.format == "0.5":
-        codecs = [BloscCodec(cname=layout.compressor, clevel=1, shuffle="bitshuffle"), Crc32cCodec()]
-        group.create_array(**common, shards=(1, 1, 1, shard, shard), compressors=codecs, dimension_names=AXES)
+        block = block_bytes(layout.chunk, layout.dtype)
+        codecs = [BloscCodec(cname=layout.compressor, clevel=1, shuffle="bitshuffle", blocksize=block), Crc32cCodec()]
+        group.create_array(**common, shards=(1, 1, 1, layout.shard, layout.shard), compressors=codecs, dimension_names=AXES)
     else:
-        group.create_array(**common, compressors=codec(layout.compressor), chunk_key_encoding={"name": "v2", "separator": "/"})
+        packer = codec(layout.compressor, layout.chunk, layout.dtype)
+        group.create_array(**common, compressors=packer, chunk_key_encoding={"name": "v2", "separator": "/"})
 
 
 def _check_same(wanted: Path, found: Path, layout: Layout) -> None:
@@ -172,10 +171,8 @@ def read_layout(folder: Path, path_in_store: str = "") -> Layout:
         raise UserError(f"{image}: this is not an image that cvdm has written; run the stage that writes it again.") from None
 
 
-def write_region(
-    folder: Path, region: Shard, plane: NDArray[Any], path_in_store: str = "", levels: Literal["all", 0] = "all"
-) -> dict[str, list[int | str]]:
-    """Write one piece of one plane, made of whole shards, and the pyramid above it.
+def write_region(folder: Path, region: Shard, plane: NDArray[Any], path_in_store: str = "") -> dict[str, list[int | str]]:
+    """Write one piece of one plane, made of whole shards, at level 0 (`pyramid_writer` writes the levels above).
 
     Each file is written beside its place, synced, and renamed: whoever is killed leaves whole old files or whole new ones.
 
@@ -187,8 +184,6 @@ def write_region(
         Where the piece lies at level 0; ends at shard borders or at the image's edge.
     plane
         (Y, X), of the image's data type.
-    levels
-        "all", or 0 for level 0 alone (see `write_pyramid`).
 
     Returns
     -------
@@ -201,29 +196,12 @@ def write_region(
         If the region is not whole shards, or shape or data type differ from it.
     """
     layout = read_layout(folder, path_in_store)
-    _check_region(layout, region)
-    if plane.shape != region.shape or plane.dtype != layout.dtype:
-        raise ValueError(f"a region of {region.shape} {layout.dtype} pixels cannot be filled with {plane.shape} {plane.dtype}")
-    written = {}
-    for level, pixels in enumerate(pyramid(plane, layout.levels if levels == "all" else 1)):
-        written.update(_write_level(folder, path_in_store, layout, level, region, pixels))
-    return written
+    check_region(layout, region, plane)
+    return write_level(folder, path_in_store, layout, 0, (region.t, region.c, region.z), (region.y, region.x), plane)
 
 
-def write_pyramid(folder: Path, region: Shard, path_in_store: str = "") -> dict[str, list[int | str]]:
-    """Write the levels above level 0 of one piece of whole shards, from its stored level 0; returns what `write_region` returns."""
-    layout = read_layout(folder, path_in_store)
-    _check_region(layout, region)
-    array = zarr.open_array(folder / path_in_store / "0", mode="r")
-    plane = np.asarray(array[region.t, region.c, region.z, region.y, region.x])
-    written = {}
-    for level, pixels in enumerate(pyramid(plane, layout.levels)):
-        if level:
-            written.update(_write_level(folder, path_in_store, layout, level, region, pixels))
-    return written
-
-
-def _check_region(layout: Layout, region: Shard) -> None:
+def check_region(layout: Layout, region: Shard, plane: NDArray[Any]) -> None:
+    """Raise `ValueError` unless a region is made of whole shards and the pixels are what belongs there."""
     for axis, position in enumerate((region.t, region.c, region.z)):
         if not 0 <= position < layout.shape[axis]:
             raise ValueError(f"{AXES[axis]} = {position} lies outside the image of shape {layout.shape}")
@@ -231,43 +209,36 @@ def _check_region(layout: Layout, region: Shard) -> None:
         ends = pixels.stop == size or (pixels.stop < size and pixels.stop % layout.shard == 0)
         if not (0 <= pixels.start < pixels.stop and pixels.start % layout.shard == 0 and ends):
             raise ValueError(f"{pixels.start}:{pixels.stop} of {size} is not made of whole shards of {layout.shard} pixels")
+    if plane.shape != region.shape or plane.dtype != layout.dtype:
+        raise ValueError(f"a region of {region.shape} {layout.dtype} pixels cannot be filled with {plane.shape} {plane.dtype}")
 
 
-def _write_level(
-    folder: Path, path_in_store: str, layout: Layout, level: int, region: Shard, pixels: NDArray[Any]
+def write_level(
+    folder: Path,
+    path_in_store: str,
+    layout: Layout,
+    level: int,
+    place: tuple[int, int, int],
+    yx: tuple[slice, slice],
+    pixels: NDArray[Any],
 ) -> dict[str, list[int | str]]:
+    """Write whole shards of one level of the plane `place` (t, c, z); `yx` are their pixels at that level. Returns as `write_region`."""
     written: dict[str, list[int | str]] = {}
-    edge = layout.file_edge(level)
-    rows, columns = level_region(region, level)
+    edge = layout.file_edge
+    rows, columns = yx
+    prefix = f"{path_in_store}/" if path_in_store else ""
     for top in range(rows.start, rows.stop, edge):
         for left in range(columns.start, columns.stop, edge):
-            part = pixels[top - rows.start : top - rows.start + edge, left - columns.start : left - columns.start + edge]
-            content = _encode(part, layout, level)
-            name = layout.file_name(level, (region.t, region.c, region.z, top // edge, left // edge))
-            path = folder / path_in_store / name
-            write_file(path, content)
-            written[path.relative_to(folder).as_posix()] = [len(content), hashlib.sha256(content).hexdigest()]
+            content = _encode(pixels[top - rows.start :, left - columns.start :][:edge, :edge], layout)
+            name = prefix + layout.file_name(level, (*place, top // edge, left // edge))
+            write_file(folder / name, content)
+            written[name] = [len(content), hashlib.sha256(content).hexdigest()]
     return written
 
 
-def _encode(pixels: NDArray[Any], layout: Layout, level: int) -> bytes:
-    edge = layout.file_edge(level)
+def _encode(pixels: NDArray[Any], layout: Layout) -> bytes:
     if layout.format == "0.5":
-        return encode_shard(pixels, edge, min(layout.chunk, edge), layout.compressor)
-    (_, _, whole), *_ = chunks(pixels, edge)
-    packed: bytes = codec(layout.compressor).encode(whole)
+        return encode_shard(pixels, layout.shard, layout.chunk, layout.compressor)
+    (_, _, whole), *_ = chunks(pixels, layout.chunk)
+    packed: bytes = codec(layout.compressor, layout.chunk, layout.dtype).encode(whole)
     return packed
-
-
-def shard_files(folder: Path, path_in_store: str, shard: Shard, level: int) -> list[str]:
-    """Return the names of the files that hold one shard (or a piece of whole shards) at a level, relative to `folder`.
-
-    The list is empty where the level has dropped the odd pixels that the shard consists of.
-    """
-    layout = read_layout(folder, path_in_store)
-    edge = layout.file_edge(level)
-    numbers = [range(pixels.start // edge, -(-pixels.stop // edge)) for pixels in level_region(shard, level) if pixels.stop > pixels.start]
-    if len(numbers) < 2:
-        return []
-    prefix = f"{path_in_store}/" if path_in_store else ""
-    return [prefix + layout.file_name(level, (shard.t, shard.c, shard.z, y, x)) for y, x in product(*numbers)]

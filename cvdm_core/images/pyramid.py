@@ -1,7 +1,7 @@
 """The resolution pyramid: each level is the 2x2 mean of the one before; an odd last row or column is dropped.
 
-One rule for every level: level k has `size >> k` pixels and shards of `shard >> k` pixels, so that a piece of whole shards at level 0
-is a piece of whole shards at every level, and its writer owns them all. The same numbers as ngff-zarr's ITKWASM_BIN_SHRINK.
+Level k has `size >> k` pixels, and a shard of level 0 becomes `shard >> k` pixels of it, which no other shard shares. The same numbers
+as ngff-zarr's ITKWASM_BIN_SHRINK.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def levels(shape_yx: tuple[int, int], chunk: int, shard: int) -> int:
     shape_yx
         Rows and columns of the plane at level 0.
     chunk, shard
-        Edges at level 0, in pixels; a shard is halved from level to level, so there are at most log2(shard) + 1 levels.
+        Edges, in pixels; a shard of level 0 keeps at least one pixel, so there are at most log2(shard) + 1 levels.
     """
     count = 1
     while max(shape_yx) >> (count - 1) > chunk and min(shape_yx) >> count > 0 and shard >> count > 0:

@@ -54,7 +54,7 @@ def open_image(path: str | Path, level: int = 0, image: str = "") -> xr.DataArra
     if not 0 <= level < len(datasets):
         raise UserError(f"{folder / image}: there is no level {level}; the image has the levels 0 to {len(datasets) - 1}.")
     array = zarr.open_array(folder / image / datasets[level]["path"], mode="r")
-    edge = (extra["shard"] >> level) if "shard" in extra else (array.shards or array.chunks)[-1]
+    edge = extra["shard"] if "shard" in extra else (array.shards or array.chunks)[-1]
     scale, translation = _transformation(datasets[level])
     channels = [channel.get("label", str(number)) for number, channel in enumerate(omero.get("channels", []))]
     coordinates: dict[str, Any] = {}

@@ -24,6 +24,8 @@ from cvdm_core.images.tiff import TiffHeader, TiffPlanes, open_planes, read_head
 from cvdm_core.images.tiff_metadata import Metadata, distinct_names
 
 _PLACEHOLDER = re.compile(r"\{([tzcf])\}")
+_WORD = re.compile(r"\{(\w+)\}")
+_TEXT = {"t": "[0-9]+", "z": "[0-9]+", "c": ".+?", "f": ".+?"}  # what a placeholder stands for; any other word: text without braces
 _AXES = ("t", "c", "z")
 FIELD = "{f}"
 _NAMED = 3  # so many of the missing planes stand in a sentence
@@ -48,6 +50,26 @@ def fields_of_pattern(pattern: str | Path) -> dict[str, Path]:
     if not names:
         raise UserError(f"{pattern}: no file matches; {{f}} stands for a number or word, and all else for itself.")
     return {name: Path(str(pattern).replace(FIELD, name)) for name in names}
+
+
+def is_template(path: str | Path) -> bool:
+    """Whether a path stands for several acquisitions: it holds other words in braces than a pattern, and no file is called so."""
+    return any(word not in (*_AXES, "f") for word in _WORD.findall(str(path))) and not os.path.lexists(path)
+
+
+def patterns_of_template(template: Path) -> dict[Path, dict[str, str]]:
+    """Return the patterns and files that a template stands for, in order, each with the text of its words; no file is opened.
+
+    `raw/{well}_{field}_T{t}.tif` stands for `raw/A01_1_T{t}.tif`, where well is A01 and field is 1, and so on.
+    """
+    found: dict[Path, dict[str, str]] = {}
+    for _, values in _matches(template, _WORD):
+        words = {word: text for word, text in values.items() if word not in (*_AXES, "f")}
+        filled = str(template)
+        for word, text in words.items():
+            filled = filled.replace(f"{{{word}}}", text)
+        found[Path(filled)] = words
+    return found
 
 
 def files_of_pattern(pattern: str | Path) -> list[Path]:
@@ -181,12 +203,12 @@ def _find_all(pattern: Path) -> tuple[dict[tuple[str, ...], Path], dict[str, lis
     return {key: found[key] for key in wanted}, values
 
 
-def _matches(pattern: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+def _matches(pattern: Path, placeholder: re.Pattern[str] = _PLACEHOLDER) -> Iterator[tuple[Path, dict[str, str]]]:
     parts = pattern.parts
-    start = next(number for number, part in enumerate(parts) if _PLACEHOLDER.search(part))
+    start = next(number for number, part in enumerate(parts) if placeholder.search(part))
     level: list[tuple[Path, dict[str, str]]] = [(Path(*parts[:start]), {})]
     for part in parts[start:]:
-        names = _expression(part)
+        names = _expression(part, placeholder)
         level = [
             (entry, values | match.groupdict())
             for folder, values in level
@@ -197,15 +219,15 @@ def _matches(pattern: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     yield from ((path, values) for path, values in level if path.is_file())
 
 
-def _expression(part: str) -> re.Pattern[str]:
+def _expression(part: str, placeholder: re.Pattern[str]) -> re.Pattern[str]:
     """Return the regular expression of one name in a pattern; a placeholder that stands twice stands for the same text."""
     expression, at, seen = "", 0, set()
-    for placeholder in _PLACEHOLDER.finditer(part):
-        axis = placeholder[1]
-        group = f"(?P={axis})" if axis in seen else f"(?P<{axis}>{'.+?' if axis in 'cf' else '[0-9]+'})"
-        expression += re.escape(part[at : placeholder.start()]) + group
-        seen.add(axis)
-        at = placeholder.end()
+    for found in placeholder.finditer(part):
+        word = found[1]
+        group = f"(?P={word})" if word in seen else f"(?P<{word}>{_TEXT.get(word, '[^{}]+?')})"
+        expression += re.escape(part[at : found.start()]) + group
+        seen.add(word)
+        at = found.end()
     return re.compile(expression + re.escape(part[at:]), re.DOTALL)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,22 @@ NO_CHUNK = np.iinfo(np.uint64).max
 CHECKSUM_BYTES = 4
 INDEX_ENTRY_BYTES = 16
 BLOSC_HEADER_BYTES = 16
+LARGEST_BLOCK = 2**20
 
 
-def codec(compressor: str) -> Blosc:
+def block_bytes(chunk: int, dtype: np.dtype[Any]) -> int:
+    """Return the size of the pieces in which blosc compresses a chunk of `chunk` x `chunk` pixels: one, unless the chunk is very large.
+
+    Left to itself, blosc cuts for zstd at 32 KiB; a whole chunk of 256 x 256 takes 25 % (uint16) to 40 % (float32) less time and 1 to
+    3 % less space, and every reader decodes whole chunks anyway (docs/speed.md).
+    """
+    return min(chunk**2 * dtype.itemsize, LARGEST_BLOCK)
+
+
+@cache
+def codec(compressor: str, chunk: int, dtype: np.dtype[Any]) -> Blosc:
     """Return the compressor of all stores: blosc with bitshuffle around "zstd" or "lz4", level 1."""
-    return Blosc(cname=compressor, clevel=1, shuffle=Blosc.BITSHUFFLE)
+    return Blosc(cname=compressor, clevel=1, shuffle=Blosc.BITSHUFFLE, blocksize=block_bytes(chunk, dtype))
 
 
 def chunks(pixels: NDArray[Any], edge: int) -> Iterator[tuple[int, int, NDArray[Any]]]:
@@ -73,7 +85,7 @@ def encode_shard(pixels: NDArray[Any], shard: int, chunk: int, compressor: str) 
     compressor
         "zstd" or "lz4".
     """
-    packer = codec(compressor)
+    packer = codec(compressor, chunk, pixels.dtype)
     index = np.full((shard // chunk, shard // chunk, 2), NO_CHUNK, "<u8")
     parts: list[bytes] = []
     offset = 0

@@ -43,6 +43,7 @@ class TiffHeader:
     metadata : calibration, channels and optics, see `tiff_metadata.Metadata`.
     images : the images that begin in the file, by what the file calls them ("" where it does not); this one is `images[series]`.
     further : numbers of the others that have the same size and data type (positions, fields).
+    by_rows : whether pixels are compressed in strips, so that a piece of a plane costs its whole rows: read it row by row.
     """
 
     shape: tuple[int, int, int, int, int]
@@ -53,6 +54,7 @@ class TiffHeader:
     images: tuple[str, ...]
     further: tuple[int, ...]
     ome_xml: str | None
+    by_rows: bool = False
 
     @property
     def pixel_size_um(self) -> tuple[float, float] | None:
@@ -182,6 +184,7 @@ class TiffPlanes:
             images=tuple(other.name for other in images),
             further=tuple(number for number, other in enumerate(images) if number != series and other.kind == image.kind),
             ome_xml=ome_xml,
+            by_rows=self._layout.contiguous_at is None and not self._key.is_tiled,
         )
 
     def close(self) -> None:
@@ -233,10 +236,14 @@ class TiffPlanes:
     def _read_rows(self, plane: int, sample: int, rows: range, columns: range) -> NDArray[Any]:
         _, _, length, width, samples = self._key.shaped
         dtype = np.dtype(self._key.dtype).newbyteorder(self._key.parent.byteorder)
-        start = (self._layout.contiguous_at or 0) + (plane * length + rows.start) * width * samples * dtype.itemsize
-        file = str(self._key.parent.filehandle.path)
-        data = np.frombuffer(self._pread(file, len(rows) * width * samples * dtype.itemsize, start), dtype)
-        region = data.reshape(len(rows), width, samples)[:, columns.start : columns.stop, sample]
+        file, pixel = str(self._key.parent.filehandle.path), samples * dtype.itemsize
+        start = (self._layout.contiguous_at or 0) + (plane * length + rows.start) * width * pixel
+        if len(columns) == width:
+            data = self._pread(file, len(rows) * width * pixel, start)
+        else:  # other columns stay unread: of a wide plane, a shard is a small part of its rows
+            firsts = range(start + columns.start * pixel, start + len(rows) * width * pixel, width * pixel)
+            data = b"".join([self._pread(file, len(columns) * pixel, first) for first in firsts])
+        region = np.frombuffer(data, dtype).reshape(len(rows), len(columns), samples)[..., sample]
         return np.ascontiguousarray(region, dtype=self.header.dtype)
 
     def _read_segments(self, plane: int, sample: int, rows: range, columns: range) -> NDArray[Any]:

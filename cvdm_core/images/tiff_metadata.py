@@ -20,6 +20,7 @@ from cvdm_core.images.tiff_images import FileImage
 from cvdm_core.images.tiff_statements import Found, found_in
 
 SMALLEST_PIXEL_UM, LARGEST_PIXEL_UM = 1e-4, 100.0  # from high-resolution electron to wide-field stereo microscopes
+LARGEST_Z_STEP_UM = 1000.0  # optical projection and light-sheet microscopes step by tens of micrometres
 PRINTERS_DPI = (72, 75, 90, 96, 100, 120, 144, 150, 180, 200, 204, 240, 266, 300, 350, 360, 400, 600, 720, 800, 1200, 2400)
 SAID_BYTES = 65_536  # of what a file says in words of its own, kept in the store
 _COLOURS = ("red", "green", "blue", "alpha")
@@ -39,6 +40,7 @@ class Metadata:
     Attributes
     ----------
     emission_nm, exposure_ms : one value a channel, or empty where not all are known.
+    instrument, objective : the microscope and its objective in the words of the file, empty where unknown.
     acquired : date and time in ISO 8601 as the file has it, empty where unknown.
     stage_um : where the stage stood, (y, x) in its own axes [micrometres], or None.
     shortfall : what was to be acquired and is not there, though what is there is whole; empty if nothing.
@@ -48,12 +50,15 @@ class Metadata:
     pixel_size_um: tuple[float, float] | None = None
     pixel_size_reason: str = "the file holds none"
     z_step_um: float | None = None
+    z_step_reason: str = "the file holds none"
     time_step_s: float | None = None
     channels: tuple[str, ...] = ()
     emission_nm: tuple[float, ...] = ()
     na: float | None = None
     magnification: float | None = None
     exposure_ms: tuple[float, ...] = ()
+    instrument: str = ""
+    objective: str = ""
     acquired: str = ""
     stage_um: Stage | None = None
     shortfall: str = ""
@@ -68,22 +73,31 @@ def metadata_of(source: tifffile.TiffFile, image: FileImage, layout: _Axes, firs
     names = found.channels or (list(_COLOURS[:count]) if "S" in layout.axes and "C" not in layout.axes and 3 <= count <= 4 else [])
     pixel = (found.y_um, found.x_um)
     reason = found.reason if None in pixel else next((text for value in pixel if (text := _implausible(value or 0.0))), "")
+    z_reason = Metadata.z_step_reason if _positive(found.z_um) is None else _beyond(found.z_um or 0.0, LARGEST_Z_STEP_UM)
     return Metadata(
         pixel_size_um=None if reason else (found.y_um or 0.0, found.x_um or 0.0),
         pixel_size_reason=reason,
-        z_step_um=_positive(found.z_um) if layout.shape[2] > 1 else None,
+        z_step_um=found.z_um if layout.shape[2] > 1 and not z_reason else None,
+        z_step_reason=z_reason,
         time_step_s=_positive(found.time_s) if layout.shape[0] > 1 else None,
         channels=distinct_names(names, count),
         emission_nm=_one_each(found.emission_nm, count, 100, 3000),
         na=found.na if found.na is not None and 0 < found.na < 2 else None,
         magnification=found.magnification if found.magnification is not None and 0.1 < found.magnification < 1000 else None,
         exposure_ms=_one_each([None if value is None else value * 1e3 for value in found.exposure_s], count, 0, 1e8),
-        acquired="".join(letter for letter in found.acquired if letter.isprintable())[:40],
+        instrument=_words(found.instrument, 100),
+        objective=_words(found.objective, 100),
+        acquired=_words(found.acquired, 40),
         stage_um=found.stage_um,
         shortfall=_shortfall(found.planned, layout.shape),
         dialect=found.dialect,
         said=_bounded(found),
     )
+
+
+def _words(text: str, most: int) -> str:
+    """Return text of a file on one line, at most `most` letters."""
+    return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())[:most].strip()
 
 
 def _one_each(values: list[float | None], count: int, least: float, most: float) -> tuple[float, ...]:
@@ -132,10 +146,15 @@ def _plain(value: Any) -> Any:
 def _implausible(pixel_um: float) -> str:
     if not math.isfinite(pixel_um) or pixel_um <= 0:
         return "the file says 0"
-    if not SMALLEST_PIXEL_UM <= pixel_um <= LARGEST_PIXEL_UM:
-        return f"the file says {pixel_um:.4g} um, which is not a microscope's"
+    if beyond := _beyond(pixel_um, LARGEST_PIXEL_UM):
+        return beyond
     printer = [dpi for dpi in PRINTERS_DPI if abs(pixel_um * dpi / 25.4e3 - 1) < 1e-3]
     return f"the file says {pixel_um:.4g} um, which is {printer[0]} dots an inch, a printer's" if printer else ""
+
+
+def _beyond(length_um: float, largest_um: float) -> str:
+    within = SMALLEST_PIXEL_UM <= length_um <= largest_um
+    return "" if within else f"the file says {length_um:.4g} um, which is not a microscope's"
 
 
 def _positive(value: float | None) -> float | None:

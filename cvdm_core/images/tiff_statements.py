@@ -42,6 +42,8 @@ class Found:
     exposure_s: list[float | None] = field(default_factory=list)
     na: float | None = None
     magnification: float | None = None
+    instrument: str = ""
+    objective: str = ""
     acquired: str = ""
     stage_um: stage.Stage | None = None
     planned: tuple[int, int, int] = (0, 0, 0)  # times, channels and planes that the microscope set out to acquire
@@ -103,7 +105,13 @@ def _from_ome(text: str, place: int, name: str) -> Found:
     if used:
         found.na = number(used[0].get("LensNA"))
         found.magnification = number(used[0].get("CalibratedMagnification")) or number(used[0].get("NominalMagnification"))
+        found.objective = _maker_and_model(used[0])
     found.stage_um = stage.from_ome(image)
+    referred = {child.get("ID") for child in image if _name(child) == "InstrumentRef"}
+    instruments = [element for element in root if _name(element) == "Instrument"]
+    chosen = [element for element in instruments if element.get("ID") in referred] or (instruments if len(instruments) == 1 else [])
+    microscopes = [child for element in chosen[:1] for child in element if _name(child) == "Microscope"]
+    found.instrument = _maker_and_model(microscopes[0]) if microscopes else ""
     found.acquired = next((child.text or "" for child in image if _name(child) in ("AcquisitionDate", "AcquiredDate")), "").strip()
     return found
 
@@ -134,6 +142,8 @@ def _from_micromanager(source: tifffile.TiffFile, kind: str, page: Any) -> Found
     exposure = number(plane.get("Exposure-ms", plane.get("Exposure")))
     if len(found.channels) < 2 and exposure is not None:  # the first plane speaks for one channel only
         found.exposure_s = [exposure / 1e3]
+    found.instrument = str(summary.get("ComputerName") or "")  # Micro-Manager has no name for the microscope, only for its computer
+    found.objective = str(plane.get("Objective-Label") or "")
     found.acquired = str(summary.get("StartTime") or summary.get("DateAndTime") or summary.get("Time") or "")
     return found
 
@@ -177,7 +187,8 @@ def _from_lsm(metadata: dict[str, Any]) -> Found:
     scan = metadata.get("ScanInformation", {})
     said = {"ScanInformation": scan, **{key: value for key, value in metadata.items() if not key.startswith(("Offset", "f", "Internal"))}}
     found = Found(y_um, x_um, z_um, number(metadata.get("TimeIntervall")), list(map(str, names)), dialect="Zeiss LSM", said=said)
-    if objective := re.search(r"(\d+(?:\.\d+)?)x/(\d\.\d+)", str(scan.get("Objective", ""))):
+    found.objective = str(scan.get("Objective") or "")
+    if objective := re.search(r"(\d+(?:\.\d+)?)x/(\d\.\d+)", found.objective):
         found.magnification, found.na = float(objective[1]), float(objective[2])
     if days := number(scan.get("Sample0time")):
         found.acquired = (_LSM_EPOCH + timedelta(days=days)).isoformat(timespec="seconds") if 0 < days < 1e5 else ""
@@ -213,6 +224,7 @@ def _from_stk(metadata: dict[str, Any]) -> Found:
 def _from_tags(page: Any) -> Found:
     said = {name: page.tags[name].value for name in _WANTED_TAGS if name in page.tags}
     found, unit = Found(dialect="TIFF", said=said), {2: "in", 3: "cm"}.get(int(page.resolutionunit or 1), "")
+    found.instrument = _maker_and_model(said)
     resolution = _resolution(page, "XResolution")
     if not unit or not resolution:
         found.reason = "the TIFF tags give a resolution without a unit" if resolution not in (None, 1) else found.reason
@@ -238,6 +250,12 @@ def _resolution(page: Any, name: str) -> float | None:
     if not (isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, int) for part in value)):
         return None
     return value[0] / value[1] if value[0] > 0 and value[1] > 0 else None
+
+
+def _maker_and_model(said: Any) -> str:
+    """Return manufacturer and model, of an OME element or of the TIFF tags, without a manufacturer that the model repeats."""
+    maker, model = (str(said.get(key) or said.get(short) or "").strip() for key, short in (("Manufacturer", "Make"), ("Model", "Model")))
+    return model if model.casefold().startswith(maker.casefold()) else f"{maker} {model}".strip()
 
 
 def _name(element: Any) -> str:

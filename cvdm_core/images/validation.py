@@ -148,7 +148,7 @@ def _check_files(store: Path, image: str, layout: Layout) -> set[str]:
     expected = {prefix + name for name in group_files}
     for level in range(layout.levels):
         expected |= {f"{prefix}{level}/{name}" for name in array_files}
-        edge = layout.file_edge(level)
+        edge = layout.file_edge
         *outer, rows, columns = layout.level_shape(level)
         for index in product(*map(range, outer), range(-(-rows // edge)), range(-(-columns // edge))):
             name = prefix + layout.file_name(level, index)

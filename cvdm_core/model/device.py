@@ -3,15 +3,42 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import platform
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from cvdm_core.errors import DeviceError
+
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # names and numbers of glibc's malloc.h
 
 
+GIVEN_BY = "CUDA_VISIBLE_DEVICES"
+"""SLURM sets it in each job that was given GPUs, of AMD too; unlike SLURM's own variables it reaches the programs of Snakemake's jobs."""
+
+
+def given_gpus() -> int:
+    """Return how many GPUs this process was given, by number or by name; 0 where nobody says so."""
+    names = os.environ.get(GIVEN_BY, "").split(",")
+    return sum(1 for name in names if name.strip().isdecimal() or name.strip().startswith(("GPU-", "MIG-")))
+
+
 def choose_device() -> torch.device:
-    """Return the first CUDA (or ROCm) device, else the CPU."""
+    """Return the first CUDA (or ROCm) device, else the CPU.
+
+    Raises
+    ------
+    DeviceError
+        If this process was given GPUs, and torch finds fewer: a night on a CPU in place of a GPU would help nobody.
+    """
+    given = given_gpus()
+    if given > (found := torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        built = "" if torch.version.cuda or torch.version.hip else " (this build of torch is for CPUs: `make env TORCH=...` takes another)"
+        raise DeviceError(
+            f"{platform.node()}: this process was given {given} GPUs ({GIVEN_BY}={os.environ[GIVEN_BY]}), and torch finds {found}{built}; "
+            "have the node looked at, or do without GPUs (docs/cluster.md)."
+        )
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 

@@ -29,7 +29,8 @@ from cvdm_core.quality.resolution import BAND, FRC_CROP, FRC_SHORTEST, FRC_THRES
 from cvdm_core.quality.table import DEFINITIONS, Row, make_row, to_frame, write_results
 from cvdm_core.quality.uncertainty import expected_coverage
 from cvdm_core.records.receipts import sha256_file, stage
-from cvdm_core.sheet import Acquisition, find_acquisition
+from cvdm_core.sheet import Acquisition, find_acquisition, settings_for
+from cvdm_core.workload import megapixels
 
 NO_TRUTH = "no target was acquired"
 CONSTANT_TRUTH = "the 0.1 and 99.9 percentiles of the truth are equal, so there is nothing to compare with"
@@ -85,6 +86,7 @@ def evaluate(config: Config, acquisition: str) -> None:
         If the acquisition is not in the sheet, or it was not ingested and restored.
     """
     row = find_acquisition(config.acquisitions, acquisition)
+    config = settings_for(config, row)
     folder = paths.restored_folder(config, acquisition)
     with stage(paths.evaluate_receipt(config, acquisition), "evaluate", acquisition, config.results) as receipt:
         for source in (paths.ingest_receipt(config, acquisition), paths.stitch_receipt(config, acquisition)):
@@ -100,6 +102,7 @@ def evaluate(config: Config, acquisition: str) -> None:
         frame = to_frame([line for part in measured for line in part.rows], acquisition, config.model.name, row.split)
         curves = _curves(names, measured, stores)
         receipt.wrote = {str(path): sha256_file(path) for path in write_results(folder, frame, curves)}
+        receipt.usage["megapixels"] = megapixels(config, row, "evaluate")
         receipt.details = {
             "definitions": {name: definition for name, (_, _, definition) in DEFINITIONS.items()},
             "channels": [{"channel": name, **part.details} for name, part in zip(names, measured, strict=True)],

@@ -22,6 +22,7 @@ from typing import Any
 from cvdm_core import __version__
 from cvdm_core.errors import DiskFullError, UserError
 from cvdm_core.files import disk_full_named, write_file
+from cvdm_core.records.usage import measured
 
 VERSIONED_PACKAGES = ("torch", "numpy", "zarr", "tifffile", "imagecodecs", "scikit-image")
 
@@ -71,7 +72,8 @@ def versions() -> dict[str, str]:
 class Receipt:
     """What one stage did; fill the fields while the stage runs.
 
-    `read` and `wrote` map a path to its sha256 (files) or to a mapping with checksums (stores).
+    `read` and `wrote` map a path to its sha256 (files) or to a mapping with checksums (stores). `records.usage` fills `job` and `usage`,
+    but for `usage["megapixels"]`: what was worked through this time, as `cvdm_core.workload` counts it; none where it was found done.
     """
 
     stage: str
@@ -80,6 +82,8 @@ class Receipt:
     wrote: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    job: dict[str, Any] = field(default_factory=dict)
+    usage: dict[str, Any] = field(default_factory=dict)
 
 
 def failure_path(results: str | Path, stage: str, subject: str, part: str = "") -> Path:
@@ -99,7 +103,8 @@ def stage(path: str | Path, stage: str, subject: str, results: str | Path, part:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     note = failure_path(results, stage, subject, part)
     try:
-        with disk_full_named(Path(path).parent):  # for what libraries write; our own files are named one by one
+        # The disk: for what libraries write; our own files are named one by one.
+        with measured(receipt, versions()), disk_full_named(Path(path).parent):
             yield receipt
     except BaseException as error:
         with suppress(DiskFullError):  # no space for the note either: the error itself is what must be seen

@@ -28,6 +28,7 @@ from cvdm_core.report.page import render
 from cvdm_core.report.planes import find_sources
 from cvdm_core.report.provenance import facts, methods
 from cvdm_core.sheet import Acquisition, find_acquisition
+from cvdm_core.workload import megapixels
 
 
 def write_report(config: Config, acquisition: str) -> Path:
@@ -40,10 +41,12 @@ def write_report(config: Config, acquisition: str) -> Path:
     """
     page = paths.report_page(config, acquisition)
     with stage(paths.report_receipt(config, acquisition), "report", acquisition, config.results) as receipt:
+        row = find_acquisition(config.acquisitions, acquisition)
         read = [paths.stitch_receipt(config, acquisition), paths.evaluate_receipt(config, acquisition)]
-        write_file(page, render("acquisition.html.j2", **_content(config, find_acquisition(config.acquisitions, acquisition))))
+        write_file(page, render("acquisition.html.j2", **_content(config, row)))
         receipt.read = {str(path): sha256_file(path) for path in read}
         receipt.wrote = {str(page): sha256_file(page)}
+        receipt.usage["megapixels"] = megapixels(config, row, "report")
         receipt.details = {"bytes": page.stat().st_size}
     return page
 

@@ -15,8 +15,9 @@ from rich.progress import track
 from cvdm_core import paths
 from cvdm_core.config import Config
 from cvdm_core.files import PARTIAL
-from cvdm_core.images.omezarr import create_image, write_pyramid, write_region
+from cvdm_core.images.omezarr import create_image
 from cvdm_core.images.omezarr_metadata import ImageInfo, display_windows, target_origin_um, write_metadata
+from cvdm_core.images.pyramid_writer import PyramidWriter, nested
 from cvdm_core.images.reading import open_image
 from cvdm_core.images.tiles import Shard, shards
 from cvdm_core.model.folder import LoadedModel
@@ -52,9 +53,11 @@ def build_store(
     else:
         store, intensity_map = plan.partial, None
         files = {name: value for content in held.values() for name, value in content["files"].items()}
+        writers = {quantity: PyramidWriter(store, path_in_store(quantity)) for quantity in plan.quantities}
+        levels0 = _open_levels0(plan)
         for shard in _with_progress(config, plan):
-            for quantity in plan.quantities:
-                files |= write_pyramid(store, shard, path_in_store(quantity))
+            for quantity, writer in writers.items():
+                files |= writer.add(shard, np.asarray(levels0[quantity][shard.t, shard.c, shard.z, shard.y, shard.x]))
     for quantity in plan.quantities:
         write_metadata(store, path_in_store(quantity), _describe(config, plan, model, quantity, intensity_map, store))
     for path in store.rglob("*"):
@@ -64,10 +67,21 @@ def build_store(
     return store, files, held, intensity_map
 
 
+def _open_levels0(plan: Plan) -> dict[str, zarr.Array[Any]]:
+    return {quantity: zarr.open_array(plan.partial / path_in_store(quantity) / "0", mode="r") for quantity in plan.quantities}
+
+
 def _with_progress(config: Config, plan: Plan) -> Iterator[Shard]:
-    every = shards(plan.shape, config.store.shard)
+    total = len(shards(plan.shape, config.store.shard))
     label = f"stitch {plan.row.acquisition}"
-    yield from track(every, label, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    yield from track(
+        nested(plan.shape, config.store.shard),
+        label,
+        total=total,
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
 
 
 def _integer_map(held: ShardReceipts) -> IntegerMap:
@@ -80,9 +94,10 @@ def _integer_map(held: ShardReceipts) -> IntegerMap:
 def _write_integers(config: Config, plan: Plan, store: Path, intensity_map: IntegerMap, held: ShardReceipts) -> tuple[Files, ShardReceipts]:
     files: Files = {}
     moved: ShardReceipts = {}
-    sources = {quantity: zarr.open_array(plan.partial / path_in_store(quantity) / "0", mode="r") for quantity in plan.quantities}
+    sources = _open_levels0(plan)
     for quantity in plan.quantities:
         create_image(store, plan.shape, np.float32 if quantity == "std" else np.uint16, config.store, path_in_store(quantity))
+    writers = {quantity: PyramidWriter(store, path_in_store(quantity)) for quantity in plan.quantities}
     for shard in _with_progress(config, plan):
         level0: Files = {}
         for quantity, source in sources.items():
@@ -90,7 +105,7 @@ def _write_integers(config: Config, plan: Plan, store: Path, intensity_map: Inte
             if quantity != "std":
                 counts = np.rint((plane.astype(np.float64) - intensity_map["offset"]) / intensity_map["scale"])
                 plane = counts.clip(0, LARGEST_INTEGER).astype(np.uint16)
-            written = write_region(store, shard, plane, path_in_store(quantity))
+            written = writers[quantity].write(shard, plane)
             prefix = f"{path_in_store(quantity)}/0/".removeprefix("/")
             level0 |= {name: value for name, value in written.items() if name.startswith(prefix)}
             files |= written

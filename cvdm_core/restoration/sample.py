@@ -14,7 +14,7 @@ from cvdm_core import paths
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.images.omezarr import create_image, write_region
-from cvdm_core.images.tiles import Shard, block_shards
+from cvdm_core.images.tiles import Shard, block_shards, shards
 from cvdm_core.model.folder import LoadedModel, load_model
 from cvdm_core.records.receipts import stage
 from cvdm_core.restoration.plan import (
@@ -29,7 +29,8 @@ from cvdm_core.restoration.plan import (
     record_shard,
 )
 from cvdm_core.restoration.shard import ShardRestorer
-from cvdm_core.sheet import find_acquisition
+from cvdm_core.sheet import find_acquisition, settings_for
+from cvdm_core.workload import megapixels
 
 
 def sample_block(config: Config, acquisition: str, block: int) -> None:
@@ -44,6 +45,7 @@ def sample_block(config: Config, acquisition: str, block: int) -> None:
         If the acquisition, its input or the model is missing or does not fit, or there is no such block.
     """
     row = find_acquisition(config.acquisitions, acquisition)
+    config = settings_for(config, row)
     target = paths.block_receipt(config, acquisition, block)
     with stage(target, "sample", acquisition, config.results, part=f"{block:04d}") as receipt:
         model = load_model(paths.model_folder(config))
@@ -58,6 +60,8 @@ def sample_block(config: Config, acquisition: str, block: int) -> None:
             _say(f"{label}: {len(own) - len(missing)} of {len(own)} shards are there already")
         if missing:
             receipt.details = _restore(config, plan, model, missing, label, done)
+            share = len(missing) / len(shards(plan.shape, config.store.shard))
+            receipt.usage["megapixels"] = share * megapixels(config, row, "sample")
         receipt.details |= {
             "fingerprint": plan.fingerprint,
             "quantities": plan.quantities,
@@ -93,20 +97,20 @@ def _restore(config: Config, plan: Plan, model: LoadedModel, missing: list[Shard
                     raise UserError(
                         f"{label}: the model makes values of shard {shard.index} that are no numbers; look at its training curves."
                     )
-                files |= write_region(plan.partial, shard, plane, path_in_store(quantity), levels=0)
+                files |= write_region(plan.partial, shard, plane, path_in_store(quantity))
                 ranges[quantity] = (float(plane.min()), float(plane.max()))
             done[shard.index] = record_shard(plan, shard, files, ranges)
             progress.advance(bar)
     seconds = time.perf_counter() - begin
-    megapixels = sum(shard.shape[0] * shard.shape[1] for shard in missing) / 1e6
+    restored = sum(shard.shape[0] * shard.shape[1] for shard in missing) / 1e6
     draws = config.sampling.samples if restorer.is_diffusion else 1
-    _say(f"{label}: {megapixels:.2f} Mpx x {draws} in {seconds:.1f} s, {megapixels * draws / seconds:.3g} Mpx/s")
+    _say(f"{label}: {restored:.2f} Mpx x {draws} in {seconds:.1f} s, {restored * draws / seconds:.3g} Mpx/s")
     return {
         "device": restorer.device_name,
         "precision": str(restorer.dtype).removeprefix("torch."),
         "batch": restorer.batch,
         "shards_computed": len(missing),
-        "megapixels_per_second": megapixels * draws / seconds,
+        "megapixels_per_second": restored * draws / seconds,
         "stride": restorer.network.stride,
         "receptive_field": restorer.network.receptive_field,
         "times": restorer.times,

@@ -26,7 +26,8 @@ from cvdm_core.records.receipts import read_json, stage, write_json
 from cvdm_core.restoration.build import build_store
 from cvdm_core.restoration.plan import Plan, ShardReceipts, differing, make_plan, path_in_store, published_shards
 from cvdm_core.restoration.seams import measure_seams
-from cvdm_core.sheet import find_acquisition
+from cvdm_core.sheet import find_acquisition, settings_for
+from cvdm_core.workload import megapixels
 
 NAMED_BLOCKS = 8
 """Blocks named in one error message; more would hide the sentence."""
@@ -44,11 +45,13 @@ def stitch(config: Config, acquisition: str) -> None:
         If blocks are missing, damaged or of other settings: names them and the command that restores them.
     """
     row = find_acquisition(config.acquisitions, acquisition)
+    config = settings_for(config, row)
     with stage(paths.stitch_receipt(config, acquisition), "stitch", acquisition, config.results) as receipt:
         model = load_model(paths.model_folder(config))
         plan = make_plan(config, row, model)
         if plan.partial.is_dir():
             _publish(config, plan, model, _checked_shards(config, plan))
+            receipt.usage["megapixels"] = megapixels(config, row, "stitch")
         else:
             _check_published(config, plan)
         published = read_json(plan.published)

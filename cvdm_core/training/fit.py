@@ -24,6 +24,7 @@ from cvdm_core.training.problem import Problem, prepare
 from cvdm_core.training.publish import write_folder
 from cvdm_core.training.state import TrainingState, load_state
 from cvdm_core.training.watch import STATE_FILE, Watch
+from cvdm_core.workload import training_megapixels
 
 LIGHTNING_PRECISION = {torch.float32: "32-true", torch.bfloat16: "bf16-mixed"}
 
@@ -48,6 +49,7 @@ def train(config: Config) -> None:
         receipt.read, data = provenance(config, problem.pairs)
         receipt.settings = {"model": config.model.model_dump(mode="json"), "training": config.training.model_dump(mode="json")}
         state = fit(problem)
+        receipt.usage["megapixels"] = training_megapixels(config, state.step - state.resumed_at)
         folder = write_folder(problem, state, data)
         receipt.wrote = {str(path): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
         receipt.details = {"training_seconds": round(state.seconds, 1), "weights_step": state.weights_step}
@@ -57,6 +59,7 @@ def fit(problem: Problem) -> TrainingState:
     """Take the steps that are left, and return the last state, which also lies in `problem.state_folder`."""
     settings = problem.config.training
     state = load_state(problem.state_folder / STATE_FILE) or TrainingState()
+    state.resumed_at = state.step
     if state.step >= settings.steps:
         return state
     places = CropPlaces(problem.training, settings.crop, settings.seed, "training")

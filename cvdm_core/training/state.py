@@ -43,6 +43,8 @@ class TrainingState:
         The curves.
     seconds : float
         Time spent on training so far.
+    resumed_at : int
+        Step at which this process went on; not saved.
     """
 
     step: int = 0
@@ -55,6 +57,7 @@ class TrainingState:
     best_loss: float | None = None
     rows: list[Row] = field(default_factory=list)
     seconds: float = 0.0
+    resumed_at: int = 0
 
     @property
     def weights_step(self) -> int:

@@ -45,6 +45,15 @@ class Cluster:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def stop_controller(self) -> None:
+        """End slurmctld; jobs go on, and nobody answers."""
+        pid = self.said("cat", f"{self.folder}/run/slurmctld.pid").strip()
+        self.said("bash", "-c", f"kill {pid}; while kill -0 {pid} 2>/dev/null; do sleep 0.1; done")
+
+    def start_controller(self) -> None:
+        """Start slurmctld again, which reads what it knew from its files, and wait until it answers."""
+        self.said("bash", "-c", "slurmctld < /dev/null > /dev/null 2>&1; until scontrol ping | grep -q UP; do sleep 0.1; done")
+
     def submitted(self) -> int:
         """Return how many jobs were ever submitted."""
         return max((int(number) for number in self.said("squeue", "--noheader", "--states=all", "--format=%A").split()), default=0)

@@ -58,6 +58,7 @@ NodeName=n1 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$cpus RealMemory
 PartitionName=cpu     Nodes=ALL Default=YES MaxTime=1-00:00:00 PriorityTier=10 PreemptMode=OFF
 PartitionName=gpu     Nodes=ALL MaxTime=12:00:00 PriorityTier=10 PreemptMode=OFF
 PartitionName=preempt Nodes=ALL MaxTime=1-00:00:00 PriorityTier=1 PreemptMode=REQUEUE
+PartitionName=scavenge Nodes=ALL MaxTime=1-00:00:00 PriorityTier=1 PreemptMode=CANCEL
 PartitionName=closed  Nodes=ALL MaxTime=1-00:00:00 State=DOWN
 CONF
 # SLURM_CONF would not do: Snakemake's job step drops it before it calls srun.

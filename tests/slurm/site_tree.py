@@ -59,6 +59,25 @@ class Site:
         with open(self.folder / "driver.log", "wb") as log:
             return subprocess.Popen(command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
 
+    def kill_driver(self) -> None:
+        """End the driver that was started last, as a power cut would; its jobs are not told."""
+        # By its folder: the process that `started` returned is only the one that entered the cluster's namespaces.
+        find = f"for p in $(pgrep -f 'bin/snakemake --profile'); do [ $(readlink /proc/$p/cwd) != {self.folder} ] || echo $p; done"
+        pids = self.cluster.said("bash", "-c", find).split()
+        # The jobs' own processes run there too, as `python -m snakemake`.
+        assert pids, "no driver runs"
+        self.cluster.said("kill", "-KILL", *pids)
+
+    def times(self) -> dict[int, tuple[str, str]]:
+        """Return start and end of this folder's jobs that have started, in ISO 8601, by job id."""
+        listed = self.cluster.said("squeue", "--noheader", "--states=all", "--format=%A|%S|%e|%Z").splitlines()
+        rows = [line.split("|", 3) for line in listed]
+        return {int(job): (begin, end) for job, begin, end, folder in rows if folder == str(self.folder) and begin != "N/A"}
+
+    def driver_said(self) -> str:
+        """Return what the driver that was started last has said so far."""
+        return (self.folder / "driver.log").read_text()
+
     def jobs(self) -> dict[int, tuple[str, str]]:
         """Return the state and the comment of this folder's jobs, finished ones too, by job id."""
         listed = self.cluster.said("squeue", "--noheader", "--states=all", "--format=%A|%T|%Z|%k")

@@ -18,8 +18,9 @@ from scipy.ndimage import gaussian_filter
 
 from cvdm_core import paths
 from cvdm_core.config import Config, parse
-from cvdm_core.images.omezarr import create_image, write_region
+from cvdm_core.images.omezarr import create_image
 from cvdm_core.images.omezarr_metadata import ImageInfo, target_origin_um, write_metadata
+from cvdm_core.images.pyramid_writer import PyramidWriter
 from cvdm_core.images.tiles import shards
 from cvdm_core.quality.table import COLUMNS
 from cvdm_core.sheet import Acquisition, read_sheet, write_sheet
@@ -68,8 +69,9 @@ def write_store(store: Path, stack: NDArray[np.generic], config: Config, channel
     """Write a stack (T, C, Z, Y, X) as the stages do."""
     shape = (stack.shape[0], stack.shape[1], stack.shape[2], stack.shape[3], stack.shape[4])
     create_image(store, shape, stack.dtype, config.store, image)
+    writer = PyramidWriter(store, image)
     for part in shards(shape, config.store.shard):
-        write_region(store, part, np.ascontiguousarray(stack[part.t, part.c, part.z, part.y, part.x]), image)
+        writer.write(part, np.ascontiguousarray(stack[part.t, part.c, part.z, part.y, part.x]))
     pixel = (pixel_um, pixel_um)
     origin = target_origin_um(pixel, SCALE) if pixel_um != PIXEL_UM else (0.0, 0.0)
     windows = ((0.0, 1.0),) * len(channels)

@@ -10,8 +10,9 @@ import numpy as np
 import tifffile
 
 from cvdm_core.config import Config, StoreSettings, parse
-from cvdm_core.images.omezarr import create_image, write_region
+from cvdm_core.images.omezarr import create_image
 from cvdm_core.images.omezarr_metadata import ImageInfo, display_windows, write_metadata
+from cvdm_core.images.pyramid_writer import PyramidWriter
 from cvdm_core.images.tiff import read_header
 from cvdm_core.images.tiles import shards
 from cvdm_core.sheet import Acquisition, write_sheet
@@ -45,8 +46,9 @@ def info(channels: int = 1, **changes: Any) -> ImageInfo:
 def fill(folder: Path, array: np.ndarray, store: StoreSettings, path_in_store: str = "", **changes: Any) -> Path:
     """A complete image, not published."""
     create_image(folder, array.shape, array.dtype, store, path_in_store)
+    writer = PyramidWriter(folder, path_in_store)
     for shard in shards(array.shape, store.shard):
-        write_region(folder, shard, array[shard.t, shard.c, shard.z, shard.y, shard.x], path_in_store)
+        writer.write(shard, array[shard.t, shard.c, shard.z, shard.y, shard.x])
     windows = display_windows(folder, path_in_store)
     write_metadata(folder, path_in_store, info(array.shape[1], windows=windows, **changes))
     return folder

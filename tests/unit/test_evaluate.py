@@ -14,8 +14,9 @@ from cvdm_core.config import parse
 from cvdm_core.errors import UserError
 from cvdm_core.images.certificate import Certificate
 from cvdm_core.images.intensity import upsample
-from cvdm_core.images.omezarr import create_image, write_region
+from cvdm_core.images.omezarr import create_image
 from cvdm_core.images.omezarr_metadata import ImageInfo, write_metadata
+from cvdm_core.images.pyramid_writer import PyramidWriter
 from cvdm_core.images.tiles import Shards
 from cvdm_core.quality import evaluate as evaluate_module
 from cvdm_core.quality import planes
@@ -30,8 +31,9 @@ FACTS = {"samples": SAMPLES, "quantiles": [0.05, 0.95], "std_ddof": 1}  # what s
 
 def write_store(folder, array, pixel_um, store, image="", attributes=None):
     create_image(folder, array.shape, array.dtype, store, image)
+    writer = PyramidWriter(folder, image)
     for shard in Shards(array.shape, store.shard):
-        write_region(folder, shard, np.ascontiguousarray(array[shard.t, shard.c, shard.z, shard.y, shard.x]), image)
+        writer.write(shard, np.ascontiguousarray(array[shard.t, shard.c, shard.z, shard.y, shard.x]))
     windows = tuple((0.0, 1000.0) for _ in range(array.shape[1]))
     info = ImageInfo("test", (pixel_um, pixel_um), CHANNELS[: array.shape[1]], windows, attributes=attributes or {})
     write_metadata(folder, image, info)

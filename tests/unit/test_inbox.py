@@ -45,7 +45,7 @@ def look() -> Iterator[Look]:
 
     def at(minutes: float, config: Config = CONFIG) -> bool:
         before = raw()
-        act = register_inbox(config, "inbox", clock=lambda: begin + 60 * minutes)
+        act = bool(register_inbox(config, "inbox", clock=lambda: begin + 60 * minutes))
         assert raw() == before
         return act
 
@@ -357,7 +357,7 @@ def test_a_file_that_vanishes_is_said_and_is_an_alarm_only_where_pixels_are_lost
     assert not look(22)
     Path("b.tif").rename("inbox/b.tif")
     assert not look(23)
-    assert states()["b"] == "registered"
+    assert states()["b"] == "ingested"
 
 
 def test_hostile_names_are_quarantined_with_their_sentence(look: Look, capsys: pytest.CaptureFixture[str]) -> None:

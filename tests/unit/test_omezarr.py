@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 from store_tree import digests, fill, info, pixels, settings
 
 from cvdm_core.errors import UserError
-from cvdm_core.images.omezarr import create_image, read_layout, shard_files, write_pyramid, write_region
+from cvdm_core.images.omezarr import create_image, read_layout, write_region
 from cvdm_core.images.omezarr_metadata import display_windows, write_metadata
 from cvdm_core.images.pyramid import pyramid
+from cvdm_core.images.pyramid_writer import PyramidWriter, nested
 from cvdm_core.images.tiles import Shard, shards
 
 FORMATS = ("0.5", "0.4")
@@ -48,25 +50,33 @@ def test_the_sheets_five_axes_keep_their_places(tmp_path: Path, version: str) ->
 
 @pytest.mark.parametrize("version", FORMATS)
 @hypothesis_settings(max_examples=8, deadline=None)
-@given(rows=st.integers(1, 150), columns=st.integers(1, 150), shard=st.sampled_from([16, 32, 64]))
-def test_every_file_belongs_to_one_shard(
-    tmp_path_factory: pytest.TempPathFactory, version: str, rows: int, columns: int, shard: int
+@given(rows=st.integers(1, 150), columns=st.integers(1, 150), shard=st.sampled_from([16, 32, 64]), seed=st.integers(0, 9))
+def test_shards_in_any_order_make_every_file_of_every_level_once(
+    tmp_path_factory: pytest.TempPathFactory, version: str, rows: int, columns: int, shard: int, seed: int
 ) -> None:
     folder = tmp_path_factory.mktemp("store") / "a"
-    store = settings(format=version, shard=shard)
     array = pixels((1, 1, 1, rows, columns))
-    create_image(folder, array.shape, "uint16", store)
-    files: list[str] = []
-    for piece in shards(array.shape, shard):
-        written = write_region(folder, piece, array[0, 0, 0, piece.y, piece.x])
-        named = [name for level in range(read_layout(folder).levels) for name in shard_files(folder, "", piece, level)]
-        assert sorted(written) == sorted(named)
-        files += named
+    create_image(folder, array.shape, "uint16", settings(format=version, shard=shard))
+    writer, files = PyramidWriter(folder), []
+    pieces = list(shards(array.shape, shard))
+    for number in np.random.default_rng(seed).permutation(len(pieces)):
+        files += writer.write(pieces[number], array[0, 0, 0, pieces[number].y, pieces[number].x])
     assert len(set(files)) == len(files)
     found = digests(folder)
     assert set(files) == {name for name in found if not name.endswith(("zarr.json", ".zarray", ".zgroup", ".zattrs"))}
     for level, expected in enumerate(pyramid(array[0, 0, 0], read_layout(folder).levels)):
         np.testing.assert_array_equal(zarr.open_array(folder / str(level), mode="r")[0, 0, 0], expected)
+
+
+@given(rows=st.integers(1, 700), columns=st.integers(1, 700), planes=st.integers(1, 3))
+def test_nested_order_keeps_one_shard_a_level_open(rows: int, columns: int, planes: int) -> None:
+    shape = (planes, 1, 1, rows, columns)
+    order = list(nested(shape, 32))
+    assert sorted(piece.index for piece in order) == [piece.index for piece in shards(shape, 32)]
+    for level in range(1, 5):
+        owners = [(piece.t, piece.y.start // 32 >> level, piece.x.start // 32 >> level) for piece in order]
+        changes = sum(one != other for one, other in pairwise(owners))
+        assert changes == len(set(owners)) - 1  # whoever is left is complete
 
 
 @pytest.mark.parametrize("version", FORMATS)
@@ -88,11 +98,12 @@ def test_a_pyramid_built_afterwards_has_the_same_bytes(tmp_path: Path) -> None:
     at_once, later = tmp_path / "at_once", tmp_path / "later"
     for folder in (at_once, later):
         create_image(folder, array.shape, "float32", settings())
+    whole, above = PyramidWriter(at_once), PyramidWriter(later)
     for shard in shards(array.shape, 32):
-        write_region(at_once, shard, array[0, 0, 0, shard.y, shard.x])
-        first = write_region(later, shard, array[0, 0, 0, shard.y, shard.x], levels=0)
-        assert all(name.startswith("0/") for name in first)
-        assert all(not name.startswith("0/") for name in write_pyramid(later, shard))
+        plane = array[0, 0, 0, shard.y, shard.x]
+        whole.write(shard, plane)
+        assert all(name.startswith("0/") for name in write_region(later, shard, plane))
+        assert all(not name.startswith("0/") for name in above.add(shard, plane))
     assert digests(at_once) == digests(later)
 
 
@@ -100,7 +111,7 @@ def test_several_shards_at_once_have_the_same_bytes_as_one_by_one(tmp_path: Path
     array = pixels((1, 1, 1, 101, 67))
     fill(tmp_path / "one", array, settings())
     create_image(tmp_path / "all", array.shape, "uint16", settings())
-    write_region(tmp_path / "all", Shard(0, 0, 0, 0, slice(0, 101), slice(0, 67)), array[0, 0, 0])
+    PyramidWriter(tmp_path / "all").write(Shard(0, 0, 0, 0, slice(0, 101), slice(0, 67)), array[0, 0, 0])
     write_metadata(tmp_path / "all", "", info(windows=display_windows(tmp_path / "all")))
     assert digests(tmp_path / "one") == digests(tmp_path / "all")
 

@@ -84,6 +84,24 @@ def test_optics_come_from_the_file_and_a_persons_word_stands_and_shows(capsys: p
     assert "the stated na of 1.3 is used, although the file says 1.4" in capsys.readouterr().err
 
 
+def test_the_instrument_comes_from_the_file_and_a_persons_word_stands_and_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    scope = '<Instrument ID="Instrument:0"><Microscope Manufacturer="Zeiss" Model="Elyra 7"/></Instrument><Image '
+    tiff("a.tif")
+    tifffile.tiffcomment("a.tif", tifffile.tiffcomment("a.tif").replace("<Image ", scope, 1).encode())
+    register(CONFIG, ["a.tif"])
+    row = read_sheet(SHEET)["a"]
+    assert (row.instrument, row.instrument_source, row.objective, row.objective_source) == ("Zeiss Elyra 7", "metadata", "", "")
+    write_sheet(SHEET, {"a": row.model_copy(update={"instrument": "SIM-2", "objective": "63x oil"})})
+    capsys.readouterr()
+    register(CONFIG, [])
+    row = read_sheet(SHEET)["a"]
+    assert (row.instrument, row.instrument_source, row.objective, row.objective_source) == ("SIM-2", "stated", "63x oil", "stated")
+    assert "the stated instrument of SIM-2 is used, although the file says Zeiss Elyra 7" in capsys.readouterr().err
+    write_sheet(SHEET, {"a": row.model_copy(update={"instrument": "zeiss elyra 7"})})
+    register(CONFIG, [])
+    assert read_sheet(SHEET)["a"].instrument_source == "metadata"  # case makes no other microscope
+
+
 def test_a_target_that_comes_later_joins_its_row() -> None:
     tiff("raw/a_input.tif")
     register(CONFIG, ["raw"])

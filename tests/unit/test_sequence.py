@@ -134,6 +134,32 @@ def test_register_guesses_the_patterns_of_a_folder_and_shows_them(capsys: pytest
     assert Path(SHEET).read_bytes() == before
 
 
+def test_a_template_is_an_acquisition_for_each_text_in_the_place_of_its_words() -> None:
+    for well, field in (("A01", 1), ("A01", 2), ("B+(7)", 1)):
+        write_planes(f"raw/{well}_{field}_T{{t}}_C{{c}}.tif", ARRAY[:, :, :1])
+        write_planes(f"plates/p{field}/{well}/im_t{{t}}.tif", ARRAY[:, :1, :1])
+    Path("raw/{t}_1_T0_CGFP.tif").write_bytes(b"")  # a name that would be taken for a pattern itself is no text for a word
+    for _ in range(2):  # what is in the sheet already is not added again
+        problems = refused("raw/{well}_{field}_T{t}_C{c}.tif", "plates/p{plate}/{well}/im_t{t}.tif")
+        assert len(problems) == 2 and all("is no usable name" in problem and "B+(7)" in problem for problem in problems)
+        assert {name: (row.input, row.shape[:2]) for name, row in read_sheet(SHEET).items()} == {
+            "A01_1": ("raw/A01_1_T{t}_C{c}.tif", (3, 2)),
+            "A01_2": ("raw/A01_2_T{t}_C{c}.tif", (3, 2)),
+            "1_A01_im": ("plates/p1/A01/im_t{t}.tif", (3, 1)),
+            "2_A01_im": ("plates/p2/A01/im_t{t}.tif", (3, 1)),
+        }
+
+
+@pytest.mark.parametrize(
+    ("template", "sentence"),
+    [("raw/{well}_{t}.tif", "no file matches"), ("raw/{1}.tif", "it cannot be searched"), ("{a}/{b}.tif", "no file")],
+)
+def test_a_template_that_stands_for_nothing_is_refused(template: str, sentence: str) -> None:
+    Path("raw").mkdir()
+    (problem,) = refused(template)
+    assert sentence in problem and template in problem
+
+
 def test_files_that_are_acquisitions_already_are_not_gathered() -> None:
     write_planes("raw/a_t{t}.tif", ARRAY[:, :1, :1])
     register(CONFIG, ["raw/a_t0.tif", "raw/a_t1.tif", "raw/a_t2.tif"])

@@ -20,7 +20,7 @@ from cvdm_core.restoration.sample import sample_block
 from cvdm_core.restoration.seams import measure_seams
 from cvdm_core.restoration.shard import ShardRestorer
 from cvdm_core.restoration.stitch import stitch
-from cvdm_core.sheet import find_acquisition
+from cvdm_core.sheet import find_acquisition, read_sheet, write_sheet
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +80,19 @@ def test_the_published_image_is_what_was_sampled_with_pyramid_places_and_names(t
     assert mean.min() <= low < high <= mean.max()
     assert names(config) == ["blocks", "published.json", "restored.ome.zarr", "stitch.json"]
     assert verify([tmp_path]) == []
+
+
+def test_the_sheets_number_of_samples_gives_the_image_of_that_number_in_the_configuration(tmp_path):
+    two = {"samples": 2, "keep_samples": 2}
+    by_file, by_sheet = make_world(tmp_path / "a", sampling=two), make_world(tmp_path / "b", sampling={"samples": 3, "keep_samples": 3})
+    rows = read_sheet(by_sheet.acquisitions)
+    write_sheet(by_sheet.acquisitions, {NAME: rows[NAME].model_copy(update={"samples": 2})})
+    for config in (by_file, by_sheet):
+        for block in range(3):
+            sample_block(config, NAME, block)
+        stitch(config, NAME)
+    assert read_json(paths.stitch_receipt(by_sheet, NAME))["settings"]["sampling"]["samples"] == 2
+    assert content(paths.restored_store(by_sheet, NAME)) == content(paths.restored_store(by_file, NAME))
 
 
 def test_missing_blocks_are_named_with_the_command_that_makes_them(tmp_path):

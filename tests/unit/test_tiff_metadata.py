@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 from metamorph import write_stk
+from micromanager import write_mmstack
 from tiff_dialects import pixels, read_all, write, write_ome
 
 from cvdm_core.images.tiff import open_planes, read_header
@@ -107,6 +108,15 @@ def test_an_implausible_pixel_size_is_none_with_a_reason(tmp_path: Path, case: s
     assert header.pixel_size_reason
 
 
+@pytest.mark.parametrize(("spacing", "reason"), [(3.0, "3e+04 um"), (0.0, "holds none"), (1e-9, "1e-05 um")])
+def test_an_implausible_z_step_is_none_with_a_reason(tmp_path: Path, spacing: float, reason: str) -> None:
+    metadata = {"unit": "cm", "spacing": spacing, "axes": "ZYX"}
+    tifffile.imwrite(tmp_path / "a.tif", pixels(3, 8, 8), imagej=True, resolution=(1e5, 1e5), metadata=metadata)
+    header = read_header(tmp_path / "a.tif")
+    assert header.pixel_size_um == pytest.approx((0.1, 0.1))
+    assert header.z_step_um is None and reason in header.metadata.z_step_reason
+
+
 OPTICS = (
     '<Instrument ID="Instrument:0"><Objective ID="Objective:0" LensNA="1.4" NominalMagnification="63"/></Instrument>'
     '<Image ID="Image:0"><AcquisitionDate>2026-01-02T03:04:05</AcquisitionDate><ObjectiveSettings ID="Objective:0"/>'
@@ -123,6 +133,41 @@ def test_ome_tells_optics_exposure_and_date(tmp_path: Path) -> None:
     found = read_header(tmp_path / "a.ome.tif").metadata
     assert (found.na, found.magnification, found.acquired) == (1.4, 63, "2026-01-02T03:04:05")
     assert found.emission_nm == pytest.approx((460, 525)) and found.exposure_ms == pytest.approx((200, 50))
+
+
+SCOPES = (
+    '<Instrument ID="Instrument:0"><Microscope Manufacturer="Nikon" Model="Nikon Ti2"/></Instrument>'
+    '<Instrument ID="Instrument:1"><Microscope Manufacturer="Zeiss" Model="Elyra\n7"/>'
+    '<Objective ID="Objective:0" Model="Plan-Apochromat 63x/1.40 Oil" LensNA="1.4"/></Instrument>'
+)
+
+
+@pytest.mark.parametrize(
+    ("scopes", "referred", "expected"),
+    [
+        (SCOPES, '<InstrumentRef ID="Instrument:1"/>', ("Zeiss Elyra 7", "Plan-Apochromat 63x/1.40 Oil")),
+        (SCOPES, '<InstrumentRef ID="Instrument:0"/>', ("Nikon Ti2", "Plan-Apochromat 63x/1.40 Oil")),
+        (SCOPES, "", ("", "Plan-Apochromat 63x/1.40 Oil")),  # two, and nobody says which
+        (SCOPES.partition("</Instrument>")[0] + "</Instrument>", "", ("Nikon Ti2", "")),
+    ],
+    ids=["referred", "model that repeats its maker", "not referred", "the only one"],
+)
+def test_ome_names_the_microscope_and_its_objective(tmp_path: Path, scopes: str, referred: str, expected: tuple[str, str]) -> None:
+    image = OPTICS.partition("</Instrument>")[2].replace(
+        '<ObjectiveSettings ID="Objective:0"/>', '<ObjectiveSettings ID="Objective:0"/>' + referred
+    )
+    text = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">{scopes}{image}</OME>'
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels(6, 8, 8), photometric="minisblack", description=text.encode(), metadata=None)
+    found = read_header(tmp_path / "a.ome.tif").metadata
+    assert (found.instrument, found.objective) == expected
+
+
+def test_micromanager_names_its_computer_and_plain_tags_their_maker(tmp_path: Path) -> None:
+    write_mmstack(tmp_path / "a_MMStack.ome.tif", {(0, 0, 0, 0): pixels(8, 8)}, ComputerName="SIM-PC\t2")
+    assert read_header(tmp_path / "a_MMStack.ome.tif").metadata.instrument == "SIM-PC 2"
+    tags = [(271, "s", 0, "Hamamatsu", True), (272, "s", 0, "C13440", True)]
+    tifffile.imwrite(tmp_path / "b.tif", pixels(8, 8), extratags=tags, metadata=None)
+    assert read_header(tmp_path / "b.tif").metadata.instrument == "Hamamatsu C13440"
 
 
 @pytest.mark.parametrize(("z_um", "times_ms", "shape"), [([0.3, 0.3, 0.3], [0, 0, 0], (1, 1, 3)), ([0, 0, 0], [0, 2500, 5000], (3, 1, 1))])

@@ -283,9 +283,9 @@ def test_a_missing_or_damaged_file_is_said_and_not_shown_as_black(tmp_path: Path
     damaged, missing = (store / layout.file_name(0, (0, 0, 0, 0, column)) for column in (0, 1))
     with serving(config) as server:
         client = Client(server)
-        column = layout.file_edge(0) // 32
+        column = layout.file_edge // 32
         assert client.ask("tile/input/0/0/0/0/0/0")[0].status == client.ask(f"tile/input/0/0/0/0/0/{column}")[0].status == 200
-        coarse = store / layout.file_name(2, (0, 0, 0, 1, 1))  # one of the four files of a tile
+        coarse = store / layout.file_name(2, (0, 0, 0, 0, 0))
         assert client.ask("tile/input/2/0/0/0/0/0")[0].status == 200
         coarse.unlink()
         assert client.ask("tile/input/2/0/0/0/0/0")[0].status == 404

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from facility import BIN, ROOT, Facility
 
 from cvdm_core.config import load
+from cvdm_core.records.throughput import throughput_file
 from cvdm_core.sheet import Acquisition, read_sheet, write_sheet
 
 EXAMPLES = sorted(path.relative_to(ROOT) for path in (ROOT / "config").rglob("*.yaml"))
@@ -45,7 +48,7 @@ def test_every_configuration_of_the_repository_can_be_planned(facility: Facility
     write_sheet(facility.folder / config.acquisitions, rows)
     plan = facility.planned("--configfile", *files)
     assert plan["train"] == 1
-    assert plan["report"] == sum(row.split in config.restore for row in rows.values())
+    assert plan["evaluate"] == sum(row.split in config.restore for row in rows.values())
 
 
 def test_both_profiles_are_understood_under_the_names_the_documentation_gives(facility: Facility) -> None:
@@ -63,7 +66,7 @@ def test_jobs_follow_from_the_sizes_in_the_sheet(facility: Facility) -> None:
     write_sheet(
         facility.sheet, sheet_of(registered("a", "train"), registered("b", "test", 1024), registered("c", "predict", 2500, size_c=2))
     )
-    assert facility.planned() == {"ingest": 3, "train": 1, "sample": 1 + 13, "stitch": 2, "evaluate": 2, "report": 2}
+    assert facility.planned() == {"ingest": 3, "train": 1, "sample": 1 + 13, "stitch": 2, "evaluate": 2}
 
 
 def test_a_row_that_is_not_measured_is_left_out(facility: Facility) -> None:
@@ -77,7 +80,7 @@ def test_without_training_pairs_a_model_that_is_there_is_used(facility: Facility
     receipt = facility.folder / "models/tiny/train.json"
     receipt.parent.mkdir(parents=True)
     receipt.write_text("{}")
-    assert facility.planned() == {"ingest": 1, "sample": 32, "stitch": 1, "evaluate": 1, "report": 1}
+    assert facility.planned() == {"ingest": 1, "sample": 32, "stitch": 1, "evaluate": 1}
 
 
 def test_without_training_pairs_and_without_a_model_one_sentence_says_so(facility: Facility) -> None:
@@ -92,17 +95,54 @@ def test_an_empty_sheet_is_no_error(facility: Facility) -> None:
     assert facility.planned() == {}
 
 
-def test_time_and_memory_grow_with_the_image_and_no_rule_names_retries(facility: Facility) -> None:
-    facility.configure(sampling={"shards_per_job": 10_000})
+def requests(facility: Facility) -> dict[str, dict[str, int]]:
+    """Return the resources of the largest job of each rule, as a dry run of everything shows them."""
+    listed = facility.run("snakemake", "--snakefile", f"{ROOT}/Snakefile", "--dry-run")
+    assert listed.returncode == 0, listed.stdout + listed.stderr
+    jobs = re.findall(r"^rule (\w+):$.*?^ +resources: (.*?)$", listed.stdout + listed.stderr, flags=re.MULTILINE | re.DOTALL)
+    found: dict[str, dict[str, int]] = {}
+    for rule, resources in jobs:
+        for name, value in re.findall(r"(\w+)=(\d+)", resources):
+            found.setdefault(rule, {})[name] = max(int(value), found.get(rule, {}).get(name, 0))
+    return found
 
-    def minutes(size: int) -> int:
-        write_sheet(facility.sheet, sheet_of(registered("a", "train"), registered("b", "predict", size)))
-        listed = facility.run("snakemake", "--snakefile", f"{ROOT}/Snakefile", "--dry-run", "results/b/tiny/evaluate.json")
-        job = (listed.stdout + listed.stderr).partition("rule evaluate:")[2]
-        return int(job.partition("runtime=")[2].partition(",")[0])
 
-    assert minutes(4096) > minutes(256) > 0
+def measure(facility: Facility, **stages: dict[str, float]) -> None:
+    """Leave a throughput that was measured."""
+    usual = {"jobs": 5, "start_seconds": 0.0, "seconds_per_megapixel": 1.0, "slow": 1.0, "memory_mb": 100.0}
+    models = {"train": "tiny", "sample": "tiny"}
+    paces = {stage: {models.get(stage, ""): {"a device": {**usual, **pace}}} for stage, pace in stages.items()}
+    path = throughput_file(facility.folder / "results")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"paces": paces}))
+
+
+def test_time_grows_with_the_image_and_no_rule_names_retries(facility: Facility) -> None:
+    facility.configure(sampling={"shards_per_job": 1_000_000})
+    write_sheet(facility.sheet, sheet_of(registered("a", "train"), registered("b", "predict", 256)))
+    small = requests(facility)
+    write_sheet(facility.sheet, sheet_of(registered("a", "train"), registered("b", "predict", 16_384)))
+    large = requests(facility)
+    assert all(large[rule]["runtime"] > small[rule]["runtime"] > 0 for rule in ("ingest", "sample", "stitch", "evaluate"))
     assert not [rules for rules in (ROOT / "workflow/rules").glob("*.smk") if "retries:" in rules.read_text()]
+
+
+def test_what_was_measured_on_the_devices_at_hand_is_what_is_asked_for(facility: Facility) -> None:
+    facility.configure(sampling={"shards_per_job": 1_000_000})
+    write_sheet(facility.sheet, sheet_of(registered("a", "train", 4096), registered("b", "predict", 4096)))
+    unmeasured = requests(facility)
+    slow, fast = {"seconds_per_megapixel": 10.0, "memory_mb": 8000.0}, {"jobs": 1, "seconds_per_megapixel": 0.01}
+    measure(facility, ingest=slow, train=fast)
+    measured = requests(facility)
+    # 16.8 megapixels and a target of 67, 10 s each, and half as much again.
+    assert measured["ingest"]["runtime"] == 5 + 1.5 * 83.9 * 10 // 60
+    assert measured["ingest"]["mem_mb"] == 10_250
+    assert measured["train"] == {**unmeasured["train"], "runtime": 5}  # less memory than was reckoned changes nothing
+    assert measured["sample"] == unmeasured["sample"]
+    measure(facility, ingest={**slow, "jobs": 4})  # fewer jobs than can be trusted
+    assert requests(facility) == unmeasured
+    throughput_file(facility.folder / "results").write_text("damaged")
+    assert requests(facility) == unmeasured
 
 
 @pytest.mark.parametrize("name", ["../evil", "a'b", "$(touch pwned)", "<script>"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from facility import Facility
 
 from cvdm_core.images import open_image
 from cvdm_core.records.receipts import read_json
-from cvdm_core.sheet import read_sheet
+from cvdm_core.records.throughput import throughput_file
+from cvdm_core.sheet import read_sheet, write_sheet
 
 RESTORED = ("held-out", "new")
-SAMPLED = {"sample": 4, "stitch": 2, "evaluate": 2, "report": 2}
+SAMPLED = {"sample": 4, "stitch": 2, "evaluate": 2}
 
 
 def test_rule_all_leaves_images_metrics_pages_and_an_index(finished: Facility) -> None:
@@ -54,7 +56,7 @@ def test_verify_finds_what_the_receipts_say(finished: Facility, tmp_path: Path) 
         ({"sampling": {"steps": 3}}, SAMPLED),
         ({"store": {"output_dtype": "uint16"}}, SAMPLED),
         ({"store": {"compressor": "lz4"}}, {"ingest": 4, "train": 1, **SAMPLED}),
-        ({"evaluation": {"richardson_lucy_iterations": 3}}, {"evaluate": 2, "report": 2}),
+        ({"evaluation": {"richardson_lucy_iterations": 3}}, {"evaluate": 2}),
         ({"model": {"name": "other"}}, {"train": 1, **SAMPLED}),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else None,
@@ -65,6 +67,19 @@ def test_a_changed_setting_runs_again_exactly_what_depends_on_it(
     copy = finished.copy(tmp_path / "facility")
     copy.configure(**changes)
     assert copy.planned() == runs_again
+
+
+def test_the_measured_throughput_is_kept_and_a_change_of_it_runs_nothing_again(finished: Facility, tmp_path: Path) -> None:
+    copy = finished.copy(tmp_path / "facility")
+    path = throughput_file(copy.folder / "results")
+    measured = json.loads(path.read_text())
+    assert {line[0] for line in measured["jobs"]} == {"ingest", "train", "sample", "stitch", "evaluate", "report"}
+    for devices in measured["paces"].values():
+        for paces in devices.values():
+            for pace in paces.values():
+                pace |= {"jobs": 50, "seconds_per_megapixel": 1e6, "memory_mb": 50_000.0}
+    path.write_text(json.dumps(measured))
+    assert copy.planned() == {}
 
 
 def test_a_setting_on_the_command_line_counts_like_one_in_the_file(finished: Facility) -> None:
@@ -82,15 +97,22 @@ def test_a_changed_package_version_runs_everything_again(finished: Facility, tmp
     assert finished.planned(PYTHONPATH=str(tmp_path)) == {"ingest": 4, "train": 1, **SAMPLED}
 
 
-def test_a_changed_note_only_changes_what_is_shown(finished: Facility, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "runs_again"),
+    [
+        ({"note": "seen by Anna"}, {"evaluate": 1}),
+        ({"samples": 1}, {name: SAMPLED[name] // 2 for name in SAMPLED}),
+        ({"urgent": 9}, {}),
+    ],
+    ids=str,
+)
+def test_a_changed_cell_of_the_sheet_runs_again_exactly_what_depends_on_it(
+    finished: Facility, tmp_path: Path, changes: dict[str, object], runs_again: dict[str, int]
+) -> None:
     copy = finished.copy(tmp_path / "facility")
-    header, *lines = copy.sheet.read_text().splitlines()
-    column = header.split("\t").index("note")
-    cells = [line.split("\t") for line in lines]
-    for row in cells:
-        row[column] = "seen by Anna" if row[0] == "new" else row[column]
-    copy.sheet.write_text("\n".join([header, *("\t".join(row) for row in cells)]) + "\n")
-    assert copy.planned() == {"evaluate": 1, "report": 1}
+    rows = read_sheet(copy.sheet)
+    write_sheet(copy.sheet, {**rows, "new": rows["new"].model_copy(update=changes)})
+    assert copy.planned() == runs_again
 
 
 def test_the_report_of_snakemake_holds_the_pages_with_captions(finished: Facility, tmp_path: Path) -> None:
@@ -124,4 +146,7 @@ def test_a_damaged_and_a_missing_file_cost_only_their_own_acquisitions(finished:
     assert "<b>.tif" not in index
     assert not (copy.folder / "pwned").exists()
     log = (copy.folder / "logs/damaged/ingest.log").read_text()
-    assert log.startswith("cvdm: ") and "Traceback" not in log
+    first, *_, last = log.splitlines()
+    assert first.startswith("cvdm ingest: damaged on ") and ", attempt 1, process " in first
+    assert "\ncvdm ingest: used " in log
+    assert last.startswith("cvdm: raw/damaged.tif") and "Traceback" not in log

@@ -5,18 +5,27 @@ The Snakefile is parsed again in every cluster job, so that nothing heavy is imp
 
 import os
 import re
+import subprocess
 import sys
-from math import prod
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
+from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from cvdm_core import __version__ as VERSION
 from cvdm_core import paths
+from cvdm_core.cluster import leftovers
 from cvdm_core.config import NAME_PATTERN, load
 from cvdm_core.errors import UserError
 from cvdm_core.images.tiles import n_blocks
-from cvdm_core.sheet import read_sheet
+from cvdm_core.lock import locked
+from cvdm_core.nights.tonight import read_tonight
+from cvdm_core.records.throughput import measured_memory_mb, read_throughput, requested_seconds, throughput_file
+from cvdm_core.sheet import read_sheet, settings_for
+from cvdm_core.workload import block_megapixels, megapixels, training_megapixels
 
 
 envvars:
@@ -24,8 +33,28 @@ envvars:
 
 
 # The rules call `cvdm` of the environment that runs Snakemake, whether or not it is activated. Set in the environment and not with
-# shell.prefix, so that a container keeps its own.
-os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+# shell.prefix, so that a container keeps its own. Before it stand the wrappers without which Snakemake's SLURM plugin can wait for ever.
+os.environ["PATH"] = f"{workflow.basedir}/workflow/slurm:{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+DRIVER = ExitStack()
+
+
+def begin():
+    """Refuse to be a second driver in this folder, and end what a dead one left in the queue; before the first job, and not in dry runs.
+
+    The lock is held until this process ends, however it ends: Snakemake's own lock would stay after a kill, and is off in the profiles.
+    """
+    try:
+        DRIVER.enter_context(locked(Path(".snakemake/driver"), "runs the workflow in this folder"))
+        cancelled = leftovers.clear(logger.warning)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    if cancelled:
+        # The plan was made while those jobs wrote, and what they had not finished is gone: the same command plans again.
+        workflow.persistence.unlock()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execv(sys.executable, sys.orig_argv)
 
 
 def overrides(values, prefix=""):
@@ -45,11 +74,32 @@ OVERRIDES = list(overrides(workflow.config_settings.config or {}))
 CONFIG_OPTIONS = [option for file in CONFIG_FILES for option in ("--config", file)]
 CONFIG_OPTIONS += [option for override in OVERRIDES for option in ("--set", override)]
 
+
+def register_arrivals():
+    """Register what arrived in the inbox, before the sheet is read.
+
+    Only by the driver that is asked for `nightly`, not in the jobs, which read this file too, and not in a dry run. Within `cvdm night`
+    it is done already. What cannot be registered is printed, and costs nothing else.
+    """
+    if not workflow.is_main_process or not CONFIG.inbox.folder or NIGHT is not None or "nightly" not in sys.argv:
+        return
+    # Snakemake tells the workflow its targets, and that it is a dry run, only after this file was read.
+    asked = get_argument_parser().parse_args(sys.argv[1:])
+    if "nightly" in asked.targets and not asked.dryrun:
+        subprocess.run(["cvdm", "register", *CONFIG_OPTIONS, "--inbox", CONFIG.inbox.folder], check=False, stdout=sys.stderr)
+
+
 try:
     CONFIG = load(CONFIG_FILES, OVERRIDES)
+    NIGHT = read_tonight(CONFIG.results)
+    if NIGHT and NIGHT.until < time.time():
+        NIGHT = None
+    register_arrivals()
     SHEET = read_sheet(CONFIG.acquisitions)
 except UserError as error:
     raise WorkflowError(str(error)) from None
+
+THROUGHPUT = read_throughput(throughput_file(CONFIG.results))
 
 # A row that `cvdm register` has not measured cannot be planned; the index page names it.
 REGISTERED = {name: row for name, row in SHEET.items() if row.registered}
@@ -61,10 +111,17 @@ BLOCKS = {
     for name, row in TO_RESTORE.items()
 }
 
+# The most urgent first, then the oldest, which stand first in the sheet. Pairs for training come before all, because all wait for the model.
+MOST_URGENT = max((row.urgent for row in TO_RESTORE.values()), default=0)
+ORDER = sorted(TO_RESTORE, key=lambda name: -TO_RESTORE[name].urgent)
+FIRST = len(ORDER) + 1
+PRIORITY = {name: FIRST - 1 - place for place, name in enumerate(ORDER)} | dict.fromkeys(PAIRS, FIRST)
+
 # What the targets in the Snakefile ask for.
 INGESTED = [paths.ingest_receipt(CONFIG, name) for name in {**PAIRS, **TO_RESTORE}]
 RESTORED = [paths.stitch_receipt(CONFIG, name) for name in TO_RESTORE]
 REPORTS = [paths.report_receipt(CONFIG, name) for name in TO_RESTORE]
+NIGHTLY = [paths.report_receipt(CONFIG, name) for name in ORDER if not NIGHT or name not in NIGHT.deferred]
 MODELS = [paths.train_receipt(CONFIG)] if TRAINABLE else []
 
 # Patterns of the rules' files, with wildcards in place of names.
@@ -123,14 +180,23 @@ def block_receipts(wildcards):
     return [paths.block_receipt(CONFIG, wildcards.acquisition, block) for block in range(BLOCKS[wildcards.acquisition])]
 
 
+# What of the sheet says how an image was acquired, and changes no pixel of the input.
+OPTICS = ["na", "na_source", "emission_nm", "emission_source", "instrument", "instrument_source", "objective", "objective_source"]
+
+
 def facts_for_ingest(wildcards):
     """Return what the sheet says about an acquisition's files: a change makes ingest, and all that follows, run again."""
-    return row(wildcards).model_dump_json(exclude={"specimen", "split", "note", "na", "na_source", "emission_nm", "emission_source"})
+    return row(wildcards).model_dump_json(exclude={"specimen", "split", "note", "urgent", "samples", *OPTICS})
 
 
 def facts_for_results(wildcards):
     """Return all that the sheet says about an acquisition, for the stages that only measure and show."""
-    return row(wildcards).model_dump_json()
+    return row(wildcards).model_dump_json(exclude={"urgent"})
+
+
+def settings_for_samples(wildcards):
+    """Return what matters of the configuration when posterior samples are drawn, with what the sheet says instead."""
+    return [settings_for(CONFIG, row(wildcards)).sampling.model_dump_json(), *settings("store")]
 
 
 def pairs_for_training(_wildcards):
@@ -147,18 +213,53 @@ def config_options(wildcards, input):
     return CONFIG_OPTIONS
 
 
+def priority(wildcards):
+    """Return which ready job Snakemake starts first: all jobs of an acquisition before those of the next."""
+    return PRIORITY.get(wildcards.acquisition, 0)
+
+
+def nice(wildcards):
+    """Return by how much a job steps back in SLURM's queue, where it may wait beside more urgent ones that became ready later.
+
+    100 is what an hour of waiting counts where PriorityWeightAge is 16,800 (and PriorityMaxAge a week). Where nothing is urgent nobody steps
+    back, so that no night loses its place to other users.
+    """
+    behind = MOST_URGENT - row(wildcards).urgent
+    return f"--nice={100 * behind}" if behind > 0 else ""
+
+
 def settings(*sections, **excluded):
     """Return sections of the configuration as text, without the keys that do not matter: a change makes the rule run again."""
     return [getattr(CONFIG, section).model_dump_json(exclude=excluded.get(section)) for section in sections]
 
 
-def megapixels(wildcards):
-    """Return the size of an acquisition's input, all planes together."""
-    return prod(row(wildcards).shape) / 1e6
+def minutes(*work):
+    """Return the minutes to ask for, for stages and their megapixels: measured ones, where `cvdm index` has left any.
+
+    5 minutes are for the start: Snakemake twice and Python with its libraries, from a network disk on a bad day.
+    """
+    return int(5 + sum(requested_seconds(THROUGHPUT, stage, amount, CONFIG.model.name) for stage, amount in work) / 60)
 
 
-def minutes_for_block():
-    """Return the minutes a block job may take: pixels that pass the network, at 5 megapixels a second (a slow GPU)."""
-    side = CONFIG.store.shard + 2 * CONFIG.sampling.halo
-    passes = CONFIG.sampling.shards_per_job * CONFIG.sampling.samples * CONFIG.sampling.steps
-    return int(10 + passes * side**2 / 1e6 / 5 / 60)
+def minutes_for(wildcards, *stages):
+    """Return the minutes to ask for, for stages of a whole acquisition in one job."""
+    return minutes(*((stage, megapixels(CONFIG, row(wildcards), stage)) for stage in stages))
+
+
+def minutes_for_block(wildcards):
+    """Return the minutes to ask for, for one block."""
+    return minutes(("sample", block_megapixels(CONFIG, row(wildcards))))
+
+
+def minutes_for_training():
+    """Return the minutes to ask for, for all steps; whatever does not fit goes on in the next attempt."""
+    return minutes(("train", training_megapixels(CONFIG)))
+
+
+def memory_mb(stage, reckoned):
+    """Return the megabytes to ask for: what was reckoned, or more where jobs were measured to need it.
+
+    Never less, because a peak depends on settings and images that are not those of yesterday. A quarter over the peak for what varies,
+    and 250 for the two Snakemakes around the command.
+    """
+    return int(max(reckoned, 250 + 1.25 * measured_memory_mb(THROUGHPUT, stage, CONFIG.model.name)))

@@ -1,4 +1,4 @@
-"""Measurement of restored images, with and without truth."""
+"""Measurement of restored images, with and without truth, and the page for people: seconds of work, so it has no job of its own."""
 
 
 rule evaluate:
@@ -12,6 +12,13 @@ rule evaluate:
             category="Metrics",
             labels={"acquisition": "{acquisition}", "model": CONFIG.model.name},
         ),
+        reported=REPORT_RECEIPT,
+        page=report(
+            REPORT_PAGE,
+            caption="../report/acquisition.rst",
+            category="Acquisitions",
+            labels={"acquisition": "{acquisition}", "model": CONFIG.model.name},
+        ),
     params:
         config=config_options,
         version=VERSION,
@@ -23,9 +30,13 @@ rule evaluate:
         f"{RESTORED_LOGS}/evaluate.benchmark.tsv"
     threads: 1
     resources:
-        # Images are read block by block; the transforms of the resolution measures need several copies of a block.
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        # Richardson-Lucy and the resolution measures dominate: half a minute a megapixel of input on one core.
-        runtime=lambda wildcards, attempt: int(5 + megapixels(wildcards) / 2) * attempt,
+        # Images are read block by block; the transforms of the resolution measures need several copies of a block. Pictures of the page
+        # are made from a pyramid level or a crop that fits a screen.
+        mem_mb=lambda wildcards, attempt: memory_mb("evaluate", 3000) * attempt,
+        runtime=lambda wildcards, attempt: minutes_for(wildcards, "evaluate", "report") * attempt,
+        attempt=lambda wildcards, attempt: attempt,
+    priority: priority
     shell:
-        "cvdm evaluate {params.config:q} --acquisition {wildcards.acquisition:q} > {log:q} 2>&1"
+        "export CVDM_ATTEMPT={resources.attempt}; "
+        "cvdm evaluate {params.config:q} --acquisition {wildcards.acquisition:q} > {log:q} 2>&1 && "
+        "cvdm report {params.config:q} --acquisition {wildcards.acquisition:q} >> {log:q} 2>&1"

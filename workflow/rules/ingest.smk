@@ -18,8 +18,9 @@ rule ingest:
     threads: 1
     resources:
         # One row of shards is held at a time, whatever the image: the rest is Python and its libraries.
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        # 1 megapixel (input, with its target) a second is slow even on a busy network disk.
-        runtime=lambda wildcards, attempt: int(5 + megapixels(wildcards) / 60) * attempt,
+        mem_mb=lambda wildcards, attempt: memory_mb("ingest", 2000) * attempt,
+        runtime=lambda wildcards, attempt: minutes_for(wildcards, "ingest") * attempt,
+        attempt=lambda wildcards, attempt: attempt,
+    priority: priority
     shell:
-        "cvdm ingest {params.config:q} --acquisition {wildcards.acquisition:q} > {log:q} 2>&1"
+        "CVDM_ATTEMPT={resources.attempt} cvdm ingest {params.config:q} --acquisition {wildcards.acquisition:q} > {log:q} 2>&1"

@@ -10,7 +10,7 @@ rule sample:
     params:
         config=config_options,
         version=VERSION,
-        settings=settings("sampling", "store"),
+        settings=settings_for_samples,
     log:
         f"{RESTORED_LOGS}/sample.{{block}}.log",
     benchmark:
@@ -18,9 +18,13 @@ rule sample:
     threads: 4
     resources:
         # All samples of one shard with its halo, in float32, and the network's activations on one tile.
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: minutes_for_block() * attempt,
+        mem_mb=lambda wildcards, attempt: memory_mb("sample", 4000) * attempt,
+        runtime=lambda wildcards, attempt: minutes_for_block(wildcards) * attempt,
+        attempt=lambda wildcards, attempt: attempt,
+        slurm_extra=nice,
+    priority: priority
     shell:
+        "CVDM_ATTEMPT={resources.attempt} "
         "cvdm sample {params.config:q} --acquisition {wildcards.acquisition:q} --block {wildcards.block} --threads {threads} > {log:q} 2>&1"
 
 
@@ -40,8 +44,9 @@ rule stitch:
     threads: 1
     resources:
         # One shard of each pyramid level.
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        # The restored image has scale^2 pixels for each of the input and several quantities; 5 megapixels of input a minute is slow.
-        runtime=lambda wildcards, attempt: int(5 + megapixels(wildcards) / 5) * attempt,
+        mem_mb=lambda wildcards, attempt: memory_mb("stitch", 2000) * attempt,
+        runtime=lambda wildcards, attempt: minutes_for(wildcards, "stitch") * attempt,
+        attempt=lambda wildcards, attempt: attempt,
+    priority: priority
     shell:
-        "cvdm stitch {params.config:q} --acquisition {wildcards.acquisition:q} > {log:q} 2>&1"
+        "CVDM_ATTEMPT={resources.attempt} cvdm stitch {params.config:q} --acquisition {wildcards.acquisition:q} > {log:q} 2>&1"

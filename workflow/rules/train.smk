@@ -18,8 +18,9 @@ rule train:
     threads: 8
     resources:
         # Crops are read from the stores as they are needed; a worker process holds what the main process holds.
-        mem_mb=lambda wildcards, attempt: (6000 + 2000 * CONFIG.training.workers) * attempt,
-        # 5 steps a second is slow for a GPU; whatever does not fit goes on in the next attempt.
-        runtime=lambda wildcards, attempt: int(30 + CONFIG.training.steps / 300) * attempt,
+        mem_mb=lambda wildcards, attempt: memory_mb("train", 6000 + 2000 * CONFIG.training.workers) * attempt,
+        runtime=lambda wildcards, attempt: minutes_for_training() * attempt,
+        attempt=lambda wildcards, attempt: attempt,
+    priority: FIRST
     shell:
-        "cvdm train {params.config:q} --threads {threads} > {log:q} 2>&1"
+        "CVDM_ATTEMPT={resources.attempt} cvdm train {params.config:q} --threads {threads} > {log:q} 2>&1"

@@ -1,0 +1,108 @@
+"""What the ledger says of acquisitions once they are registered: how far they have come, and what failed on the way.
+
+A state after `registered` rests on the receipts of its stage, a failure on the note that the stage left. The ledger keeps their paths and
+a fingerprint of their content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cvdm_core import paths
+from cvdm_core.acquisitions.arrivals import printable
+from cvdm_core.acquisitions.ledger import Entry, Ledger, State, ledger_file
+from cvdm_core.config import Config
+from cvdm_core.lock import locked
+from cvdm_core.records.receipts import fingerprint, sha256_file
+
+STAGES: tuple[State, ...] = ("ingested", "restored", "reported")
+_RECEIPTS = (paths.ingest_receipt, paths.stitch_receipt, paths.report_receipt)
+_NO_PROOF: dict[str, object] = {"proofs": (), "proof_sha256": "", "proof_stamp": "", "kind": ""}
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A stage of an acquisition that failed: the class of the failure, the sentence about it, the note, and whether a person must act."""
+
+    kind: str
+    reason: str
+    note: Path
+    act: bool
+
+
+def record_progress(config: Config, failures: Mapping[str, Failed]) -> None:
+    """Add to the ledger how far everything that was registered from an inbox has come; `failures` by the acquisition's name.
+
+    Raises
+    ------
+    UserError
+        If another process is writing the sheet or its ledger.
+    """
+    sheet = Path(config.acquisitions)
+    if not ledger_file(sheet).exists():
+        return
+    with locked(sheet):
+        ledger = Ledger(ledger_file(sheet))
+        known = [entry for entry in ledger.latest.values() if entry.acquisitions and _follows_registration(entry)]
+        ledger.add(with_progress(config, ledger, known, failures))
+
+
+def with_progress(
+    config: Config, ledger: Ledger, entries: Iterable[Entry], failures: Mapping[str, Failed] | None = None
+) -> Iterator[Entry]:
+    """Give the lines that are due for `entries`: those that follow registration become the stages they have reached since the last line.
+
+    Other entries are given as they are, without proofs.
+    """
+    for entry in entries:
+        if _follows_registration(entry):
+            yield from _steps(config, entry, ledger.latest.get(entry.file), failures or {})
+        else:
+            yield entry.model_copy(update=_NO_PROOF)
+
+
+def _follows_registration(entry: Entry) -> bool:
+    return entry.state == "registered" or entry.state in STAGES or bool(entry.kind)
+
+
+def _steps(config: Config, entry: Entry, before: Entry | None, failures: Mapping[str, Failed]) -> Iterator[Entry]:
+    known = {**failures, **_still_failed(before)}
+    if found := next((known[name] for name in entry.acquisitions if name in known), None):
+        facts = {"state": "failed", "kind": printable(found.kind), "reason": printable(found.reason), "act": found.act}
+        yield _proved(entry.model_copy(update=facts), [found.note], before)
+        return
+    plain = entry.model_copy(update={"state": "registered", "reason": "", "act": False, **_NO_PROOF})
+    reached: list[tuple[State, list[Path]]] = []
+    for state, receipt in zip(STAGES, _RECEIPTS, strict=True):
+        files = [receipt(config, name) for name in entry.acquisitions]
+        if not all(file.is_file() for file in files):
+            break
+        reached.append((state, files))
+    if not reached:
+        yield plain
+    new = STAGES.index(before.state) + 1 if before is not None and before.state in STAGES else 0
+    for state, files in reached[min(new, len(reached) - 1) :] if reached else ():
+        yield _proved(plain.model_copy(update={"state": state}), files, before)
+
+
+def _still_failed(before: Entry | None) -> dict[str, Failed]:
+    """Return the failure of the line before while its note lies there as it was: the next success takes it away."""
+    if before is None or not before.kind or not all(Path(note).is_file() for note in before.proofs):
+        return {}
+    failed = Failed(before.kind, before.reason, Path(before.proofs[0]), before.act)
+    return dict.fromkeys(before.acquisitions, failed)
+
+
+def _proved(entry: Entry, files: Iterable[Path], before: Entry | None) -> Entry:
+    """Return the entry with its proofs; they are hashed only where size or time differ from those of the line before."""
+    found = sorted(files)
+    proofs = tuple(str(file) for file in found)
+    stamp = fingerprint([(stat.st_size, stat.st_mtime_ns) for stat in map(Path.stat, found)])
+    if before is not None and (before.proofs, before.proof_stamp) == (proofs, stamp):
+        digest = before.proof_sha256
+    else:
+        digests = [sha256_file(file) for file in found]
+        digest = digests[0] if len(digests) == 1 else fingerprint(digests)
+    return entry.model_copy(update={"proofs": proofs, "proof_sha256": digest, "proof_stamp": stamp})

@@ -1,0 +1,1 @@
+"""What has to be asked of SLURM while a workflow runs, and what is left in its queue. Only Python's own library is needed here."""

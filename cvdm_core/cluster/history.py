@@ -1,0 +1,108 @@
+"""What became of every job: one file of JSON lines for each run of a driver, below `logs/cluster`, added to by the wrappers.
+
+SLURM forgets a job some minutes after its end (MinJobAge), and not every site keeps accounts. So what is known of a job is written down
+when the driver asks for it anyway: at its submission, and whenever its state has changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+FOLDER = Path("logs") / "cluster"
+DAYS = 14
+"""Runs that were last added to before this many days are not looked at any more."""
+SUBMITTED, REFUSED, FORGOTTEN = "SUBMITTED", "REFUSED", "FORGOTTEN"
+DONE = "COMPLETED"
+FAILED = {
+    "BOOT_FAIL",
+    "CANCELLED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "TIMEOUT",
+    FORGOTTEN,
+    REFUSED,
+}
+RESTARTABLE = {"PREEMPTED", "NODE_FAIL"}
+"""States out of which SLURM may still start the job again."""
+NAME = re.compile(r"[\w.-]+")
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A state of a job, seen at `time` (seconds since 1970); `facts` is what SLURM said of a job that failed, key by key.
+
+    `comment` names rule and wildcards (`rule_ingest_wildcards_cells`); a submission that SLURM refused has the id 0.
+    """
+
+    job: int
+    state: str
+    comment: str
+    time: float = field(default_factory=time.time)
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job is over, as far as the state alone can tell."""
+        return self.state == DONE or self.state in FAILED
+
+
+def run_file(run: str) -> Path:
+    """Return the file of a run of the driver, by the name that the driver gave to all its jobs.
+
+    Raises
+    ------
+    ValueError
+        If the name cannot be that of a file.
+    """
+    if not NAME.fullmatch(run):
+        raise ValueError(f"no name of a run: {run!r}")
+    return FOLDER / f"{run}.jsonl"
+
+
+def note(path: Path, states: Iterable[JobState]) -> None:
+    """Add states to a run's file; a line is written whole, also where several wrappers write at once."""
+    text = "".join(json.dumps(asdict(state)) + "\n" for state in states)
+    if not text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o664)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path) -> list[JobState]:
+    """Return the states of a run's jobs in the order in which they were seen; lines that a kill cut off are left out."""
+    found = []
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    for line in lines:
+        try:
+            found.append(JobState(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return found
+
+
+def latest(states: Iterable[JobState]) -> dict[int, JobState]:
+    """Return the last state of each job that got an id."""
+    return {state.job: state for state in states if state.job}
+
+
+def run_files(days: float = DAYS) -> list[Path]:
+    """Return the files of the runs of the last days, the oldest first."""
+    since = time.time() - days * 86400
+    dated = [(path.stat().st_mtime, path) for path in FOLDER.glob("*.jsonl")]
+    return [path for when, path in sorted(dated) if when >= since]

@@ -1,0 +1,122 @@
+"""The answer to the question that Snakemake's SLURM plugin asks all the time: in which state are the jobs of this run?
+
+Version 2.8.0 of the plugin waits for ever in four cases, and each has its cure here:
+
+* the controller does not answer (a restart): after five failures within milliseconds the plugin forgets all its jobs. It is told of no job
+  in place of an error, and asks again later;
+* a job ends PREEMPTED or NODE_FAIL and SLURM does not start it again: once that state has lasted, the plugin is told FAILED;
+* SLURM has forgotten a job, or says `CANCELLED by 0`: accounting is asked where there is one; a job that nobody knows any more has FAILED;
+* while the controller is away the plugin asks sacct: it gets the same answer.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from cvdm_core.cluster.commands import run
+from cvdm_core.cluster.history import FAILED, FORGOTTEN, RESTARTABLE, JobState, latest, note, read
+
+SECONDS = 40  # the plugin gives up after 60
+LASTED = 30.0
+"""A job that stays preempted for so many seconds is not started again: SLURM puts it back into the queue as soon as its processes end."""
+FACTS = (
+    "ExitCode",
+    "DerivedExitCode",
+    "Reason",
+    "Restarts",
+    "TimeLimit",
+    "RunTime",
+    "MinMemoryNode",
+    "MinMemoryCPU",
+    "BatchHost",
+    "StdOut",
+)
+LOG_BYTES = 65536
+LOG_LINES = re.compile(r"(?:slurmstepd|srun|sbatch): error: .*|.*\bDUE TO\b.*|.*[Oo]ut [Oo]f [Mm]emory.*|.*No space left on device.*")
+
+
+def states_for_plugin(name: str, path: Path) -> dict[int, str]:
+    """Return the state of each job of a run in words that the plugin knows; empty where the controller does not answer.
+
+    What is new is added to the run's file `path`.
+    """
+    before = latest(read(path))
+    queued = in_queue(f"--name={name}")
+    if queued is None:
+        return {}
+    known = {job: state.comment for job, state in before.items()} | {job: comment for job, (_, comment) in queued.items()}
+    now = {job: state.state if state.ended else FORGOTTEN for job, state in before.items()}
+    now |= {job: state for job, (state, _) in queued.items()}
+    now |= accounted(job for job, state in now.items() if state == FORGOTTEN)
+    note(path, (_noted(job, state, known[job]) for job, state in now.items() if job not in before or before[job].state != state))
+    return {job: for_plugin(state, before.get(job)) for job, state in now.items()}
+
+
+def for_plugin(state: str, before: JobState | None) -> str:
+    """Translate a state; `before` is the one that was noted last."""
+    if state in RESTARTABLE:
+        lasted = before is not None and before.state == state and time.time() - before.time > LASTED
+        return "FAILED" if lasted else "PENDING"
+    return "FAILED" if state == FORGOTTEN else state
+
+
+def in_queue(*which: str) -> dict[int, tuple[str, str]] | None:
+    """Return state and comment of the jobs that squeue shows, finished ones too; None where the controller does not answer."""
+    try:
+        done = run("squeue", "--noheader", "--states=all", "--format=%A|%T|%k", *which, seconds=SECONDS)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode:
+        return None
+    rows = [line.split("|", 2) for line in done.stdout.splitlines() if line.count("|") >= 2]
+    return {int(job): (state, comment) for job, state, comment in rows}
+
+
+def accounted(jobs: Iterable[int]) -> dict[int, str]:
+    """Return the states of jobs that accounting knows; nothing where there is no accounting."""
+    ids = ",".join(map(str, jobs))
+    if not ids:
+        return {}
+    try:
+        done = run("sacct", "-X", "--noheader", "--parsable2", "--format=JobIDRaw,State", "-j", ids, seconds=SECONDS / 4)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return {}
+    rows = [line.split("|", 1) for line in done.stdout.splitlines() if "|" in line]
+    # `CANCELLED by 0` names who did it.
+    return {int(job): state.split()[0] for job, state in rows if job.isdigit() and state} if done.returncode == 0 else {}
+
+
+def _noted(job: int, state: str, comment: str) -> JobState:
+    return JobState(job, state, comment, facts=facts_of(job) if state in FAILED else {})
+
+
+def facts_of(job: int) -> dict[str, str]:
+    """Return what SLURM says of a job that went wrong, with the last words of its log; what it does not say is left out."""
+    try:
+        done = run("scontrol", "show", "job", "--details", "--oneliner", str(job), seconds=SECONDS / 4)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return {}
+    values = dict(re.findall(r"(\w+)=(\S*)", done.stdout))
+    facts = {key: values[key] for key in FACTS if values.get(key, "(null)") not in ("(null)", "")}
+    words = last_words(Path(facts["StdOut"])) if "StdOut" in facts else ""
+    return {**facts, "log": words} if words else facts
+
+
+def last_words(log: Path) -> str:
+    """Return what SLURM itself wrote at the end of a job's log."""
+    try:
+        with open(log, "rb") as stream:
+            stream.seek(max(0, log.stat().st_size - LOG_BYTES))
+            text = stream.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return " ".join(line.strip() for line in LOG_LINES.findall(text)[-4:])[:600]
+
+
+def printed(states: Mapping[int, str]) -> str:
+    """Return states as the plugin reads them."""
+    return "".join(f"{job}|{state}\n" for job, state in states.items())

@@ -1,0 +1,1 @@
+"""The facility's night: one command for cron that registers, plans, restores, reports and tells."""

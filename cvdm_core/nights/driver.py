@@ -1,0 +1,103 @@
+"""Starting Snakemake for a night: its plan as a dry run, and the run itself with an end that nothing can put off."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cvdm_core.errors import UserError
+
+PLAN_S = 900.0
+"""A dry run of thousands of acquisitions on a busy network disk."""
+CANCEL_S = 300
+"""Seconds that a driver gets to cancel its jobs before it is killed; what it leaves in the queue the next one finds."""
+TIMED_OUT = (124, 137)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that a dry run plans: its rule, its acquisition (empty without one), and its threads."""
+
+    rule: str
+    acquisition: str
+    threads: int
+
+
+def snakemake(profile: Path, configs: Sequence[Path]) -> list[str]:
+    """Return the beginning of a command line: Snakemake of this environment with a profile and configuration files."""
+    program = Path(sys.executable).with_name("snakemake")
+    if not program.is_file():
+        raise UserError(f"{program}: Snakemake is not in this environment; run `make env` and use .env/bin/cvdm.")
+    return [str(program), "--profile", str(profile), *(["--configfile", *map(str, configs)] if configs else [])]
+
+
+def planned_jobs(command: Sequence[str]) -> list[Job]:
+    """Return the jobs that `nightly` would run, from a dry run.
+
+    Raises
+    ------
+    UserError
+        If the workflow cannot be planned.
+    """
+    # The local profile hides rules, and with them what is read here; another word stands in its place. Every rule's own number of threads
+    # is shown only where there are enough cores.
+    dry = [*command, "--dry-run", "--nolock", "--quiet", "host", "--cores", "9999", "--", "nightly"]
+    try:
+        done = subprocess.run(dry, capture_output=True, text=True, errors="replace", timeout=PLAN_S, check=False, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        raise UserError(f"`{' '.join(dry)}` took more than {PLAN_S:.0f} s; is the file system slow?") from None
+    said = done.stdout + done.stderr
+    if done.returncode:
+        raise UserError(f"`{' '.join(dry)}` does not work: {' '.join(said.split())[-600:]}")
+    return parse_jobs(said)
+
+
+def parse_jobs(text: str) -> list[Job]:
+    """Return the jobs that a dry run of Snakemake lists, without targets."""
+    found = []
+    for part in re.split(r"^(?=rule \w+:$)", text, flags=re.MULTILINE)[1:]:
+        wildcards = re.search(r"^ +wildcards: (.*)$", part, re.MULTILINE)
+        named = re.search(r"\bacquisition=([^,\s]+)", wildcards[1]) if wildcards else None
+        threads = re.search(r"^ +threads: (\d+)$", part, re.MULTILINE)
+        rule = part.partition(":")[0].split()[-1]
+        found.append(Job(rule, named[1] if named else "", int(threads[1]) if threads else 1))
+    return found
+
+
+class Driver:
+    """A running Snakemake that ends at a time, even when this process is killed: coreutils' `timeout` stands between."""
+
+    def __init__(self, command: Sequence[str], seconds: float, log: Path) -> None:
+        """Start it; what it says goes to `log`.
+
+        After `seconds` it gets the signal of Ctrl-C, on which Snakemake cancels its jobs, and `CANCEL_S` later it is killed.
+        """
+        guard = shutil.which("timeout")
+        if guard is None:
+            raise UserError("timeout: this command of GNU coreutils is not here; install coreutils.")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        guarded = [guard, "--signal=INT", f"--kill-after={CANCEL_S}", f"{max(1.0, seconds):.0f}", *command]
+        with open(log, "ab") as stream:
+            self.process = subprocess.Popen(guarded, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT)
+
+    def wait(self) -> int:
+        """Wait until it has ended, and return its exit status; one of `TIMED_OUT` where it was stopped."""
+        return self.process.wait()
+
+    def stop(self) -> None:
+        """Stop it now, as at the end of its time."""
+        if self.process.poll() is not None:
+            return
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(CANCEL_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)  # `timeout` leads a group of its own
+            self.process.wait()

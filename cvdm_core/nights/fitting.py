@@ -1,0 +1,69 @@
+"""The night's plan: what is to be done, what of it fits before the deadline, and what is said about the rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from cvdm_core.config import Config
+from cvdm_core.nights.course import Course, moment
+from cvdm_core.nights.driver import Job, planned_jobs, snakemake
+from cvdm_core.nights.forecast import Unmeasured, capacity, forecast
+from cvdm_core.nights.planning import make_plan
+from cvdm_core.nights.shortening import write_samples
+from cvdm_core.records.throughput import read_throughput, throughput_file
+from cvdm_core.sheet import Acquisition, read_sheet
+
+
+def to_restore(config: Config) -> dict[str, Acquisition]:
+    """Return the registered rows of the sheet that are to be restored, by name."""
+    return {name: row for name, row in read_sheet(config.acquisitions).items() if row.registered and row.split in config.restore}
+
+
+def plan(course: Course) -> None:
+    """Find out what is to be done, from a dry run, and where there is a deadline, what of it fits.
+
+    Fills in `names`, `targets`, `deferred` and `reduced`; fewer samples are written into the sheet.
+
+    Raises
+    ------
+    UserError
+        If the workflow cannot be planned, or the sheet is being written by another process.
+    """
+    config, order = course.config, course.order
+    write_samples(config, {}, "")  # takes old notes away from cells that a person has emptied, before anything is planned from them
+    jobs = planned_jobs(snakemake(order.profile, order.configs))
+    rows = to_restore(config)
+    planned = {job.acquisition for job in jobs}
+    names = [name for name in rows if name in planned]
+    if course.until is not None and names:
+        try:
+            _fit(course, course.until - time.time(), jobs, rows)
+        except Unmeasured as stage:
+            course.remarks.append(
+                f"No plan could be made for the deadline, because too few jobs of `{stage}` were measured so far: everything runs, the "
+                "most urgent and the oldest first."
+            )
+    course.names = tuple(name for name in names if name not in course.deferred)
+    if jobs:
+        course.targets = ("nightly",)
+
+
+def _fit(course: Course, seconds: float, jobs: Sequence[Job], rows: Mapping[str, Acquisition]) -> None:
+    throughput = read_throughput(throughput_file(course.config.results))
+    places, between, counted = capacity(course.config, course.order.profile, jobs, throughput)
+    works = forecast(course.config, rows, jobs, throughput, between)
+    made = make_plan(works, places, seconds)
+    course.reduced = {work.name: (made.samples[work.name], work.samples) for work in works if made.samples.get(work.name, 0)}
+    course.reduced = {name: (count, of) for name, (count, of) in course.reduced.items() if count < of}
+    reason = f"it did not fit before {moment(course.until or 0)}; of those of its urgency it comes before all that are newer"
+    course.deferred = dict.fromkeys(made.deferred, reason)
+    if course.reduced:
+        write_samples(course.config, course.reduced, datetime.fromtimestamp(course.started).strftime("%Y-%m-%d"))
+    course.remarks.append(
+        f"Planned from the measured throughput for {counted}: {len(made.samples)} of {len(works)} acquisitions, done after "
+        f"{made.ends / 3600:.1f} of {seconds / 3600:.1f} hours."
+    )
+    if made.ends > seconds:
+        course.remarks.append("That is longer than the night: what is not finished goes on the next night.")

@@ -1,0 +1,155 @@
+"""How long the planned jobs will take, and how many run side by side: what `planning` plans with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cvdm_core.config import Config
+from cvdm_core.doctor.slurm import ask
+from cvdm_core.errors import UserError
+from cvdm_core.images.tiles import n_blocks
+from cvdm_core.nights.driver import Job
+from cvdm_core.nights.planning import BETWEEN_JOBS_S, FEWEST_SAMPLES, Capacity, Work
+from cvdm_core.records.throughput import Throughput, expected_seconds
+from cvdm_core.sheet import Acquisition, settings_for
+from cvdm_core.workload import block_megapixels, megapixels, training_megapixels
+
+AFTER_SAMPLING = ("stitch", "evaluate", "report")
+
+
+class Unmeasured(Exception):
+    """Nothing was measured yet of a stage, so nothing can be planned; says which."""
+
+
+def in_order(rows: Mapping[str, Acquisition]) -> list[Acquisition]:
+    """Return the rows as the workflow starts them: the most urgent first, then the oldest, which stand first in the sheet."""
+    return sorted(rows.values(), key=lambda row: -row.urgent)
+
+
+def forecast(config: Config, rows: Mapping[str, Acquisition], jobs: Sequence[Job], throughput: Throughput, between: float) -> list[Work]:
+    """Return what is to be done for each acquisition that jobs are planned for, in the order in which they are started.
+
+    Parameters
+    ----------
+    rows
+        Acquisitions to restore.
+    jobs
+        From `planned_jobs`.
+    throughput
+        From `read_throughput`.
+    between
+        Seconds that each job costs beside its work.
+
+    Raises
+    ------
+    Unmeasured
+        If a planned stage was never measured.
+    """
+    planned = Counter((job.acquisition, job.rule) for job in jobs)
+    names = {job.acquisition for job in jobs}
+    return [_work(config, row, planned, throughput, between) for row in in_order(rows) if row.acquisition in names]
+
+
+def _work(config: Config, row: Acquisition, planned: Mapping[tuple[str, str], int], throughput: Throughput, between: float) -> Work:
+    own = settings_for(config, row)
+    name, model = row.acquisition, own.model.name
+    blocks = planned.get((name, "sample"), 0)
+
+    def seconds(stage: str) -> float:
+        return between + _expected(throughput, stage, megapixels(own, row, stage), "" if stage == "ingest" else model)
+
+    def block_seconds(row: Acquisition, samples: int) -> float:
+        fewer = settings_for(config, row.model_copy(update={"samples": samples}))
+        return between + _expected(throughput, "sample", block_megapixels(fewer, row), model)
+
+    if blocks:
+        block_seconds(row, own.sampling.samples)  # says at once what was not measured
+    # Blocks that are there already were made with the number of samples that stands now.
+    whole = blocks == n_blocks(row.restored_shape(own.model.scale), own.store.shard, own.sampling.shards_per_job)
+    reducible = whole and own.model.objective == "diffusion"
+    return Work(
+        name,
+        before=(seconds("ingest"),) if planned.get((name, "ingest")) else (),
+        after=tuple(seconds(stage) for stage in AFTER_SAMPLING if planned.get((name, stage))),
+        blocks=blocks,
+        block_seconds=partial(block_seconds, row),
+        samples=own.sampling.samples,
+        fewest=min(own.sampling.samples, FEWEST_SAMPLES) if reducible else own.sampling.samples,
+    )
+
+
+def _expected(throughput: Throughput, stage: str, amount: float, model: str) -> float:
+    seconds = expected_seconds(throughput, stage, amount, model)
+    if seconds is None:
+        raise Unmeasured(stage)
+    return seconds
+
+
+def capacity(config: Config, profile: Path, jobs: Sequence[Job], throughput: Throughput) -> tuple[Capacity, float, str]:
+    """Return how many jobs run side by side, the seconds that each costs beside its work, and a remark about what was counted.
+
+    Raises
+    ------
+    UserError
+        If the profile cannot be read.
+    Unmeasured
+        If the model is trained first, and training was never measured.
+    """
+    settings = _profile(profile)
+    training = [job for job in jobs if job.rule == "train"]
+    since = _expected(throughput, "train", training_megapixels(config), config.model.name) if training else 0.0
+    if settings.get("executor") != "slurm":
+        threads = max((job.threads for job in jobs if job.rule == "sample"), default=1)
+        threads = int(_section(settings, "set-threads").get("sample", threads))
+        places = max(1, _number(settings, "cores") // threads)
+        return Capacity(places, sampling_from=since), 0.0, f"{places} jobs at a time: the profile's cores by the threads of sampling"
+    places = _number(settings, "jobs")
+    try:
+        gpus = _gpus(settings)
+    except UserError as error:
+        return Capacity(places, places, since), BETWEEN_JOBS_S, f"{places} jobs at a time; how many GPUs there are is not known: {error}"
+    if gpus is None:
+        return Capacity(places, places, since), BETWEEN_JOBS_S, f"{places} jobs at a time"
+    sampling = max(1, min(places, gpus))
+    return Capacity(places, sampling, since), BETWEEN_JOBS_S, f"{places} jobs at a time, {sampling} of them on GPUs"
+
+
+def _gpus(settings: Mapping[str, Any]) -> int | None:
+    """Return how many GPUs the cluster has for sampling, as far as its nodes are in order; None where sampling asks for none."""
+    defaults, own = _section(settings, "default-resources"), _section(_section(settings, "set-resources"), "sample")
+    if not own.get("gpu") and not str(own.get("gres", "")).startswith("gpu"):
+        return None
+    cluster = ask()
+    named = own.get("slurm_partition") or defaults.get("slurm_partition")
+    partition = named or next((name for name, found in cluster.partitions.items() if found.default), "")
+    model = str(own.get("gpu_model", ""))
+    return sum(node.gpus_of(model) for node in cluster.nodes if node.usable and partition in node.partitions)
+
+
+def _profile(profile: Path) -> Mapping[str, Any]:
+    file = profile / "config.yaml"
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{file}: there is no such profile; run this in the workflow's folder, with --profile slurm.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: this is not readable YAML ({' '.join(str(error).split())}); correct it.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: a profile holds `key: value` lines; correct it.")
+    return content
+
+
+def _section(settings: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = settings.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _number(settings: Mapping[str, Any], key: str) -> int:
+    found = settings.get(key, 1)
+    return max(1, found) if isinstance(found, int) else 1

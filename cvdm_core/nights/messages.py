@@ -1,0 +1,109 @@
+"""Telling people about a night by mail or webhook, in a way that can neither fail nor hang the run."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import platform
+import smtplib
+import urllib.request
+from collections.abc import Callable
+from email.message import EmailMessage
+from pathlib import Path
+from threading import Thread
+from urllib.parse import urlsplit
+
+from cvdm_core.config import MessageSettings
+from cvdm_core.errors import UserError
+
+ANSWER_S = 20.0
+"""How long a server may take for one answer."""
+ALL_S = 60.0
+"""How long sending may take in all; whoever looks up names or lets its answer drip is not waited for any longer."""
+LONGEST = 4000
+"""Characters of a message; services that take webhooks cut off or refuse longer ones."""
+
+
+def tell(settings: MessageSettings, subject: str, text: str, act: bool) -> list[str]:
+    """Send a message by every way that is configured, if it is wanted; return a sentence for each way that failed.
+
+    `act` says that a person must do something. Never raises, and returns within `ALL_S`; no sentence holds the webhook's address.
+    """
+    if settings.when == "never" or (settings.when == "act" and not act):
+        return []
+    ways: list[tuple[str, Callable[[], None]]] = []
+    if settings.mail_to:
+        ways.append((f"the mail to {', '.join(settings.mail_to)} by {settings.smtp}", lambda: _mail(settings, subject, text)))
+    if settings.webhook_file or settings.webhook_variable:
+        named = settings.webhook_file or f"${settings.webhook_variable}"
+        ways.append((f"the message to the webhook of {named}", lambda: _post(_address(settings), subject, text)))
+    problems: dict[str, str] = {}
+    threads = [(what, Thread(target=_guarded, args=(problems, what, send), daemon=True)) for what, send in ways]
+    for _, thread in threads:
+        thread.start()
+    for what, thread in threads:
+        thread.join(ALL_S / len(threads))
+        if thread.is_alive():
+            problems[what] = f"{what} was not sent: no answer within {ALL_S / len(threads):.0f} s."
+    return list(problems.values())
+
+
+def _guarded(problems: dict[str, str], what: str, send: Callable[[], None]) -> None:
+    try:
+        send()
+    except UserError as error:
+        problems[what] = f"{what} was not sent: {error}"
+    except Exception as error:  # whatever a server or a name service does, the night is not lost over it
+        # Only the kind of an error from the network: its text may hold the address.
+        reason = f"status {error.code}" if isinstance(error, urllib.request.HTTPError) else type(error).__name__
+        problems[what] = f"{what} was not sent: {reason}."
+
+
+def _mail(settings: MessageSettings, subject: str, text: str) -> None:
+    host, _, port = settings.smtp.rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"messages.smtp is {settings.smtp!r}; write host:port, for example mail.institute.org:25.")
+    mail = EmailMessage()
+    mail["Subject"] = _line(subject)
+    mail["From"] = settings.mail_from or f"{getpass.getuser()}@{platform.node()}"
+    mail["To"] = ", ".join(settings.mail_to)
+    mail.set_content(text)
+    with smtplib.SMTP(host, int(port), timeout=ANSWER_S) as server:
+        server.send_message(mail)
+
+
+def _post(address: str, subject: str, text: str) -> None:
+    body = f"{_line(subject)}\n{text}"
+    body = body if len(body) <= LONGEST else body[: LONGEST - 1] + "…"
+    request = urllib.request.Request(
+        address, json.dumps({"text": body}).encode("utf-8"), {"Content-Type": "application/json", "User-Agent": "cvdm"}
+    )
+    with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
+        answer.read(1000)
+
+
+def _address(settings: MessageSettings) -> str:
+    """Return the webhook's address from its file or variable.
+
+    Raises
+    ------
+    UserError
+        If there is none, or it is no web address; the sentence does not repeat it.
+    """
+    if settings.webhook_file:
+        try:
+            found = Path(settings.webhook_file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{settings.webhook_file} cannot be read ({type(error).__name__}).") from None
+    else:
+        found = os.environ.get(settings.webhook_variable, "")
+    address = found.strip()
+    # urllib would also open files.
+    if urlsplit(address).scheme not in ("http", "https"):
+        raise UserError("what stands there is no address that begins with https:// or http://.")
+    return address
+
+
+def _line(text: str) -> str:
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

@@ -1,0 +1,154 @@
+"""`cvdm night`: look at the inbox, plan for the deadline, run the workflow, write down what came of it, and tell people.
+
+Whatever goes wrong in a step, the night is written down and told. A night that is killed cannot do so; the next one does it in its place.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+
+from cvdm_core.acquisitions.inbox import register_inbox
+from cvdm_core.acquisitions.progress import record_progress
+from cvdm_core.config import Config
+from cvdm_core.errors import UserError
+from cvdm_core.lock import locked, wait_for
+from cvdm_core.nights.course import Course, Order, deadline, moment
+from cvdm_core.nights.driver import TIMED_OUT, Driver, snakemake
+from cvdm_core.nights.fitting import plan, to_restore
+from cvdm_core.nights.outcome import outcome, stamps
+from cvdm_core.nights.telling import tell
+from cvdm_core.nights.tonight import read_tonight, tonight_file
+from cvdm_core.sheet import read_rows
+
+PATIENCE_S = 120.0
+"""How long another `cvdm register`, which cron may start every few minutes, is waited for."""
+
+
+class Stopped(BaseException):
+    """Somebody ended the night with a signal."""
+
+
+def run_night(config: Config, order: Order) -> int:
+    """Run one night and return the exit status: 0 nobody needs to do anything, 1 a person must act, 2 it could not run.
+
+    Raises
+    ------
+    UserError
+        If the deadline is no time of day.
+    """
+    course = Course(config, order, started=time.time())
+    course.until = deadline(order.by, course.started) if order.by else None
+    with _signals():
+        try:
+            with locked(Path(config.results) / "night"):
+                _go(course)
+        except UserError as error:  # before anything was done: another night goes on, or nothing can be written
+            course.status = 2
+            course.problems.append(str(error))
+            tell(course)
+    return course.status
+
+
+def _go(course: Course) -> None:
+    results = course.config.results
+    before = read_tonight(results)
+    if before is not None:
+        course.problems.append(
+            f"The night that {before.owner} began at {moment(before.started)} was killed; it was about to {before.step}. What it had "
+            "finished counts, and the rest runs now. Was the machine restarted, or its memory used up?"
+        )
+    step = ""
+    try:
+        wait_for(course.config.acquisitions, PATIENCE_S)
+        for step, work in (("look at the inbox", look), ("plan", plan), ("run the workflow", run)):
+            course.note(step)
+            work(course)
+    except (Stopped, KeyboardInterrupt) as error:
+        course.problems.append(f"It was ended ({error or 'Ctrl-C'}) when it was about to {step}. The same command goes on from there.")
+    except UserError as error:
+        course.status = 2
+        course.problems.append(f"It could not {step}: {error}")
+    except Exception as error:  # a bug of ours must be told as well, and must not be the end of the record
+        traceback.print_exc()
+        course.status = 2
+        course.problems.append(f"It could not {step}; that is a bug, please report it: {type(error).__name__}: {error}")
+    with suppress(UserError):  # no space: what follows says so
+        course.note("write down what came of it")
+    tell(course)
+    tonight_file(results).unlink(missing_ok=True)
+
+
+def look(course: Course) -> None:
+    """Register what is complete. A look that fails costs the night nothing else."""
+    if not course.order.inbox:
+        return
+    sheet = Path(course.config.acquisitions)
+    known = read_rows(sheet)[0].keys() if sheet.exists() else set()
+    try:
+        found = register_inbox(course.config, course.order.inbox)
+        course.problems += [f"{entry.state}: {entry.name}: {entry.reason}" for entry in found if not entry.kind]
+    except UserError as error:
+        course.problems.append(f"The inbox could not be looked at: {error}")
+    except Exception as error:
+        traceback.print_exc()
+        course.problems.append(f"The inbox could not be looked at; that is a bug, please report it: {type(error).__name__}: {error}")
+    course.registered = tuple(name for name in read_rows(sheet)[0] if name not in known) if sheet.exists() else ()
+
+
+def run(course: Course) -> None:
+    """Run the workflow, and find out what came of it."""
+    before = stamps(course.config, course.names)
+    code = 0
+    try:
+        if course.targets:
+            code = _drive(course)
+    finally:
+        course.came = came = outcome(course.config, to_restore(course.config), course.names, before, course.started)
+        if act := sorted({failure.subject for failure in came.failed if failure.act}):
+            course.problems.append(f"Failed: {', '.join(act)}. Below, and on the index page, stands why and what to do.")
+        wait_for(course.config.acquisitions, PATIENCE_S)
+        record_progress(course.config, came.notes)
+    if code in TIMED_OUT:
+        course.problems.append(
+            f"The run was stopped at {moment(time.time())}, with {len(came.unfinished)} acquisitions unfinished; they go on the next "
+            f"night. If that happens again, look into {course.log} for what hangs."
+        )
+    elif code and not came.failed:
+        course.problems.append(f"Snakemake ended with status {code}, and no stage says why; {course.log} has what was said.")
+
+
+def _drive(course: Course) -> int:
+    course.log = f"logs/nights/{datetime.fromtimestamp(course.started).strftime('%Y-%m-%d_%H%M%S')}.log"
+    command = [*snakemake(course.order.profile, course.order.configs), "--", *course.targets]
+    driver = Driver(command, course.end - time.time(), Path(course.log))
+    try:
+        return driver.wait()
+    finally:
+        driver.stop()
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Turn the first signal that ends a service or a session into an exception, so that the night is written down."""
+    old = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    ours = [number for number, handler in old.items() if handler == signal.SIG_DFL]
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in ours:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(signal.Signals(number).name)
+
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, old[number])

@@ -1,0 +1,95 @@
+"""What came of a run: which acquisitions were finished, which failed, and how long GPUs worked for them, from receipts and notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from cvdm_core import paths
+from cvdm_core.acquisitions.progress import Failed
+from cvdm_core.config import Config
+from cvdm_core.errors import UserError
+from cvdm_core.records.nights import StageFailure
+from cvdm_core.records.receipts import failure_path, read_json
+from cvdm_core.sheet import Acquisition
+
+PASSING = ("interrupted",)
+"""Classes of failures for which nobody must act: the next run goes on."""
+SKEW_S = 120.0
+"""By how much the clock of a node may be behind ours."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of the acquisitions that were to run; the fields are those of `Night`, `notes` is for the ledger."""
+
+    restored: tuple[str, ...] = ()
+    unfinished: tuple[str, ...] = ()
+    failed: tuple[StageFailure, ...] = ()
+    notes: Mapping[str, Failed] = field(default_factory=dict)
+    gpu_seconds: float = 0.0
+    megapixels: float = 0.0
+
+
+def stamps(config: Config, names: Iterable[str]) -> dict[str, int]:
+    """Return when the reports of acquisitions were made [ns], of those that have one."""
+    found = {name: paths.report_receipt(config, name) for name in names}
+    return {name: path.stat().st_mtime_ns for name, path in found.items() if path.is_file()}
+
+
+def outcome(config: Config, rows: Mapping[str, Acquisition], names: Iterable[str], before: Mapping[str, int], since: float) -> Outcome:
+    """Return what came of the acquisitions `names`.
+
+    Parameters
+    ----------
+    before
+        From `stamps`, before the run.
+    since
+        When the run began [seconds since 1970].
+    """
+    wanted = list(names)
+    notes = dict(_notes(config, {*wanted, config.model.name}))
+    failed = tuple(notes.values())
+    broken = {failure.subject for failure in failed}
+    after = stamps(config, wanted)
+    restored = tuple(name for name in wanted if name not in broken and after.get(name, 0) != before.get(name, 0))
+    unfinished = tuple(name for name in wanted if name not in broken and name not in restored)
+    receipts = [paths.train_receipt(config)]
+    for name in wanted:
+        receipts += sorted((paths.restored_folder(config, name) / "blocks").glob("*.json"))
+    return Outcome(
+        restored=restored,
+        unfinished=unfinished,
+        failed=failed,
+        notes={note.subject: Failed(note.kind, note.message, path, note.act) for path, note in notes.items() if note.subject in rows},
+        gpu_seconds=sum(_gpu_seconds(path, since) for path in receipts),
+        megapixels=sum(prod(rows[name].restored_shape(config.model.scale)) for name in restored if name in rows) / 1e6,
+    )
+
+
+def _notes(config: Config, subjects: set[str]) -> Iterator[tuple[Path, StageFailure]]:
+    """Give the notes of failed stages of `subjects`; one that cannot be read is left to the index page."""
+    folder = failure_path(config.results, "", "x").parent
+    for path in sorted(folder.glob("*.json")):
+        try:
+            note = read_json(path)
+        except (UserError, OSError):
+            continue
+        subject, stage, kind, message = (str(note.get(key, "")) for key in ("subject", "stage", "class", "message"))
+        if subject in subjects:
+            yield path, StageFailure(subject=subject, stage=stage, kind=kind, message=message, act=kind not in PASSING)
+
+
+def _gpu_seconds(path: Path, since: float) -> float:
+    """Return how long a stage that began after `since` worked on a GPU; 0 where it had none, or there is no such receipt."""
+    try:
+        receipt = read_json(path)
+        usage: Any = receipt.get("usage") or {}
+        began = datetime.fromisoformat(str(receipt["started"])).timestamp()
+        return float(usage["seconds"]) if usage.get("peak_gpu_memory_mb") is not None and began > since - SKEW_S else 0.0
+    except (UserError, OSError, KeyError, ValueError, TypeError, AttributeError):
+        return 0.0
