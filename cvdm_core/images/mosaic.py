@@ -157,11 +157,24 @@ class MosaicPlanes:
         return region
 
 
-def covered(fields: Sequence[Mapping[str, Any]], field_shape: Sequence[int], y: slice, x: slice) -> NDArray[np.bool_]:
-    """Return which pixels of a region of the canvas were acquired, (Y, X), from what a store says of its fields."""
+def covered(mosaic: Mapping[str, Any], y: slice, x: slice, scale: int = 1) -> NDArray[np.bool_]:
+    """Return which pixels of a region of the canvas were acquired, (Y, X).
+
+    Parameters
+    ----------
+    mosaic
+        What a store says of its mosaic: `field_shape` and the first pixels of `fields`.
+    y, x
+        The region, on a grid that has `scale` pixels for each of the canvas along y and x.
+    scale
+        See above.
+    """
     mask = np.zeros((y.stop - y.start, x.stop - x.start), bool)
-    for field in fields:
-        rows, columns = (_shared(field[axis], size, part)[0] for axis, size, part in zip("yx", field_shape, (y, x), strict=True))
+    for field in mosaic["fields"]:
+        rows, columns = (
+            _shared(field[axis] * scale, size * scale, part)[0]
+            for axis, size, part in zip("yx", mosaic["field_shape"], (y, x), strict=True)
+        )
         mask[rows, columns] = True
     return mask
 

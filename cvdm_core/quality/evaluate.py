@@ -246,7 +246,8 @@ def _against_input(
         for block in blocks(raw.shape, BLOCK // scale):
             region = with_halo(block, -(-blur_reach(sigma) // scale), raw.shape)
             blurred = reblur(source.read(plane, *grown(region)), sigma, scale)[inside(block, region)]
-            moments.add(blurred, raw.read(plane, *block))
+            there = raw.acquired(*block)
+            moments.add(blurred[there], raw.read(plane, *block)[there])
     flat = "the input or the restored image is constant" if math.isfinite(moments.mse) else ""
     return [make_row(channel, image, "rsp", rsp(moments), flat), make_row(channel, image, "rse", rse(moments))]
 

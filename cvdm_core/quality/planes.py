@@ -15,6 +15,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from cvdm_core.images.intensity import input_window, upsample
+from cvdm_core.images.mosaic import ATTRIBUTE as MOSAIC
+from cvdm_core.images.mosaic import covered
 from cvdm_core.images.reading import open_image
 
 Float32 = NDArray[np.float32]
@@ -61,6 +63,11 @@ class Stored:
         if self._map:
             pixels = pixels * np.float32(self._map["scale"]) + np.float32(self._map["offset"])
         return pixels
+
+    def acquired(self, y: slice, x: slice) -> NDArray[np.bool_]:
+        """Return which pixels of an input were acquired: all, unless it is a mosaic with gaps."""
+        mosaic = self.array.attrs["cvdm"].get(MOSAIC)
+        return np.ones((y.stop - y.start, x.stop - x.start), bool) if mosaic is None else covered(mosaic, y, x)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -67,6 +67,7 @@ class Card:
     gain: float
     problem: str
     pair: Pair | None
+    mosaic: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,9 @@ def _card(config: Config, row: Acquisition, failures: Sequence[Failure]) -> Card
         except Exception as error:
             problems.append(f"The metrics could not be read ({_short(error)}).")
     link = quote(os.path.relpath(page, paths.index_page(config).parent).replace(os.sep, "/")) if done else ""
-    return Card(row, state, detail, link, thumbnail, figures, tuple(failures), gain, " ".join(problems), _pair(config, row))
+    return Card(
+        row, state, detail, link, thumbnail, figures, tuple(failures), gain, " ".join(problems), _pair(config, row), _mosaic(config, row)
+    )
 
 
 def _pair(config: Config, row: Acquisition) -> Pair | None:
@@ -160,6 +163,17 @@ def _pair(config: Config, row: Acquisition) -> Pair | None:
         return Pair(str(found["verdict"]), str(found["sentence"]))
     except (UserError, OSError, KeyError, TypeError):
         return None
+
+
+def _mosaic(config: Config, row: Acquisition) -> tuple[str, ...]:
+    """Return what is to be said of a mosaic: one sentence, then remarks; empty where it is none, or not ingested yet."""
+    if not row.is_mosaic:
+        return ()
+    try:
+        found = read_json(paths.ingest_receipt(config, row.acquisition))["details"]["mosaic"]
+        return str(found["sentence"]), *map(str, found["remarks"])
+    except (UserError, OSError, KeyError, TypeError):
+        return ()
 
 
 def _short(error: Exception) -> str:

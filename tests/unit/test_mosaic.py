@@ -134,13 +134,14 @@ def test_where_no_field_lies_pixels_are_0_and_known_to_be_so(tmp_path: Path) -> 
     with fields_of(tmp_path, sim, keep=[0, 1, 2, 3, 5, 6, 7, 8]) as fields:
         mosaic = laid_out(fields)
         image = whole(fields, mosaic)
-    mask = covered([field.__dict__ for field in mosaic.fields], mosaic.field_shape, slice(0, mosaic.shape[0]), slice(0, mosaic.shape[1]))
+    said = mosaic.to_json()
+    mask = covered(said, slice(0, mosaic.shape[0]), slice(0, mosaic.shape[1]))
     assert not image[~mask].any() and image[mask].all()
     assert mosaic.covered == pytest.approx(mask.mean(), abs=1e-6) and mosaic.covered < 0.97
     assert any("of the canvas was not acquired" in remark for remark in mosaic.remarks)
     part = slice(100, 180), slice(90, 200)
-    places = [{"y": field.y, "x": field.x} for field in mosaic.fields]
-    np.testing.assert_array_equal(covered(places, mosaic.field_shape, *part), mask[part])
+    np.testing.assert_array_equal(covered(said, *part), mask[part])
+    np.testing.assert_array_equal(covered(said, slice(200, 360), slice(181, 399), 2), mask.repeat(2, 0).repeat(2, 1)[200:360, 181:399])
 
 
 def test_the_share_that_is_covered_is_exact() -> None:
