@@ -8,7 +8,6 @@ wrong.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,8 +19,9 @@ from numpy.typing import NDArray
 from cvdm_core.errors import UserError
 from cvdm_core.images.fields import Fields
 from cvdm_core.images.mosaic import Mosaic, PlacedField, covered_share
-from cvdm_core.images.mosaic_findings import DIGITS, MOST_RESIDUAL_PX, check_fit, overlap, remarks, residuals_of, rms, rounded, sentence
+from cvdm_core.images.mosaic_findings import DIGITS, check_fit, overlap, remarks, residuals_of, rms, rounded, sentence
 from cvdm_core.images.mosaic_pairs import LEAST_OVERLAP_PX, Measured, measure_pair, structure_share
+from cvdm_core.images.mosaic_solution import groups, resolve, with_fallback
 from cvdm_core.images.stage import Stage
 
 STAGE_AXES = ("+x+y", "-x+y", "+x-y", "-x-y", "+y+x", "-y+x", "+y-x", "-y-x")
@@ -30,7 +30,6 @@ NEIGHBOURS = 0.5  # of a field's edge that two share along one axis: corners do 
 SAME_PLACE = 0.05  # of a field's edge
 TRIED_PAIRS = 6  # neighbours along each axis that are looked at for the stage's axes
 CLEARLY = 0.7  # the second-best axes may be at most so good as the best
-ENOUGH_FOR_A_MAP = 6  # measured fields, from which a turn and scale of the stage are told from chance
 LARGEST_CANVAS = 200_000  # pixels along y and x
 TRIED_FIELDS, TRIED_Z, WINDOW = 5, 5, 512
 Points = NDArray[np.float64]
@@ -90,10 +89,10 @@ def arrange(fields: Fields, stages: Mapping[str, Stage], pixel_um: float, stage_
         for (one, other), found in measured.items()
         if found.displacement is not None
     }
-    moves, residuals = _resolve(shifts, len(nominal))
-    moved, hanging = _with_fallback(moves, nominal)
+    moves, residuals, used = resolve(shifts, len(nominal))
+    moved, hanging = with_fallback(moves, nominal)
     overlaps = tuple(
-        overlap((fields.names[pair[0]], fields.names[pair[1]]), found, shifts.get(pair), residuals.get(pair))
+        overlap((fields.names[pair[0]], fields.names[pair[1]]), found, shifts.get(pair), residuals.get(pair), pair in used)
         for pair, found in measured.items()
     )
     check_fit(fields.path, overlaps, {fields.names[number] for number in hanging})
@@ -215,83 +214,14 @@ def _check_apart(fields: Fields, stage_px: Points) -> None:
 
 def _check_layout(fields: Fields, nominal: Points, pairs: Iterable[tuple[int, int]]) -> None:
     shape = np.array(fields.header.shape[3:])
-    groups = _groups(len(nominal), pairs)
-    if len(groups) > 1:
-        alone = min(groups, key=len)
+    together = groups(len(nominal), pairs)
+    if len(together) > 1:
+        alone = min(together, key=len)
         named = ", ".join(repr(fields.names[number]) for number in sorted(alone)[:3]) + (", ..." if len(alone) > 3 else "")
-        far = min(float(np.abs(nominal[a] - nominal[b]).max()) for a in alone for group in groups if group is not alone for b in group)
+        far = min(float(np.abs(nominal[a] - nominal[b]).max()) for a in alone for group in together if group is not alone for b in group)
         raise UserError(
             f"{fields.path}: by their stage positions, the fields {named} overlap none of the others (the nearest lies {far:.0f} pixels "
             f"away, and a field is {shape[0]} x {shape[1]}); correct the positions or the pixel size, or register them for themselves."
         )
     if (extent := float(np.ptp(nominal, axis=0).max())) > LARGEST_CANVAS:
         raise UserError(f"{fields.path}: the mosaic would be {extent:.0f} pixels long, more than {LARGEST_CANVAS}; check the positions.")
-
-
-def _groups(count: int, pairs: Iterable[tuple[int, int]]) -> list[set[int]]:
-    import networkx as nx
-
-    graph = nx.Graph()
-    graph.add_nodes_from(range(count))
-    graph.add_edges_from(pairs)
-    return [set(group) for group in nx.connected_components(graph)]
-
-
-def _resolve(shifts: Mapping[tuple[int, int], Points], count: int) -> tuple[list[dict[int, Points]], dict[tuple[int, int], float]]:
-    """Return how each field is moved, group by group of fields that hang together (largest first), and the residual of each overlap.
-
-    The overlap that fits worst is left out until all fit; of those left out the residual is given too.
-    """
-    used = dict(shifts)
-    while True:
-        groups = sorted(_groups(count, used), key=len, reverse=True)
-        moves = [_least_squares({pair: shift for pair, shift in used.items() if pair[0] in group}, group) for group in groups]
-        of_field = {number: move for group in moves for number, move in group.items()}
-        residuals = {(one, other): float(np.hypot(*(of_field[other] - of_field[one] - shift))) for (one, other), shift in shifts.items()}
-        worst = max(used, key=lambda pair: residuals[pair], default=None)
-        if worst is None or residuals[worst] <= MOST_RESIDUAL_PX:
-            return moves, residuals
-        del used[worst]
-
-
-def _least_squares(shifts: Mapping[tuple[int, int], Points], group: set[int]) -> dict[int, Points]:
-    """Return the moves that fit the measured shifts best; their mean is zero."""
-    if not shifts:
-        return {number: np.zeros(2) for number in group}
-    import networkx as nx
-    import xarray as xr
-    from multiview_stitcher.param_resolution import groupwise_resolution
-
-    graph = nx.Graph()
-    graph.add_nodes_from(sorted(group))
-    corners = xr.DataArray(np.array([[0.0, 0.0], [1.0, 1.0]]))
-    for (one, other), shift in shifts.items():
-        matrix = np.eye(3)
-        matrix[:2, 2] = -shift
-        graph.add_edge(one, other, transform=matrix, quality=1.0, overlap=1.0, bbox=corners)
-    resolved, _ = groupwise_resolution(
-        graph, "linear_two_pass", transform="translation", residual_threshold=math.inf, weight_mode="uniform", atol=1e-12, btol=1e-12
-    )
-    moves = {number: np.asarray(resolved[number], float)[:2, 2] for number in sorted(group)}
-    mean = np.mean(list(moves.values()), axis=0)
-    return {number: move - mean for number, move in moves.items()}
-
-
-def _with_fallback(groups: list[dict[int, Points]], nominal: Points) -> tuple[Points, set[int]]:
-    """Return every field's move, and which hang on the stage alone: all that no overlap ties to the largest group.
-
-    They are moved as the largest group says that the stage turns and scales, if it is large enough to say it.
-    """
-    main, *others = groups
-    numbers = sorted(main)
-    moved = np.zeros_like(nominal)
-    moved[numbers] = [main[number] for number in numbers]
-    centre = nominal[numbers].mean(axis=0)
-    linear = np.zeros((2, 2))
-    if len(numbers) >= ENOUGH_FOR_A_MAP:
-        linear = np.linalg.lstsq(nominal[numbers] - centre, moved[numbers], rcond=1e-6)[0]
-    for group in others:
-        own = sorted(group)
-        expected = ((nominal[own] - centre) @ linear).mean(axis=0)
-        moved[own] = [group[number] + expected for number in own]
-    return moved, {number for group in others for number in group} if len(main) > 1 else set(range(len(nominal)))

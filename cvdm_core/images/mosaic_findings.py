@@ -12,7 +12,6 @@ from cvdm_core.errors import UserError
 from cvdm_core.images.mosaic import Overlap, PlacedField
 from cvdm_core.images.mosaic_pairs import Measured
 
-MOST_RESIDUAL_PX = 3.0  # of an overlap: objectives distort the edges of a field by less
 MOST_RMS_PX = 1.5
 MOST_DISAGREEING = 0.25  # of the overlaps that show structure
 UNEVEN = 0.1  # difference of brightness of two fields where they overlap
@@ -21,13 +20,12 @@ DIGITS = 3
 Points = NDArray[np.float64]
 
 
-def overlap(names: tuple[str, str], found: Measured, shift: Points | None, residual: float | None) -> Overlap:
-    """Return what is kept of a measured pair; one whose residual is too large counts as disagreeing."""
-    outlier = residual is not None and residual > MOST_RESIDUAL_PX
+def overlap(names: tuple[str, str], found: Measured, shift: Points | None, residual: float | None, used: bool) -> Overlap:
+    """Return what is kept of a measured pair; one that was not used, because it fits no places that the others agree on, disagrees."""
     return Overlap(
         first=names[0],
         second=names[1],
-        state="disagrees" if outlier else found.state,
+        state="disagrees" if residual is not None and not used else found.state,
         correlation=round(found.correlation, DIGITS),
         shift_px=None if shift is None else rounded(shift),
         residual_px=None if residual is None else round(residual, DIGITS),
