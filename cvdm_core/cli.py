@@ -63,6 +63,7 @@ def register(
     mosaic: Annotated[
         bool, typer.Option("--mosaic", help="the images of each added file are the fields of one mosaic, not an acquisition each")
     ] = False,
+    instrument: Annotated[str, typer.Option(help="microscope of the added files (default: what they say)")] = "",
     inbox: Annotated[
         Path | None,
         typer.Option(
@@ -71,17 +72,20 @@ def register(
     ] = None,
 ) -> None:
     """Read the headers of acquisitions and write what was found into the sample sheet."""
+    from cvdm_core.acquisitions.added import Added
+
+    added = Added(name, specimen, split, pixel_size_um, instrument, mosaic)
     if inbox is not None:
         from cvdm_core.acquisitions.inbox import register_inbox
 
         if paths or name is not None or mosaic:
             raise UserError("--inbox: it finds files and names by itself; give it without files, --name and --mosaic.")
-        if register_inbox(_load(config, overrides), inbox, specimen=specimen, split=split, pixel_size_um=pixel_size_um):
+        if register_inbox(_load(config, overrides), inbox, added):
             raise typer.Exit(1)
         return
     from cvdm_core.acquisitions.register import register as run
 
-    run(_load(config, overrides), paths or [], name=name, specimen=specimen, split=split, pixel_size_um=pixel_size_um, mosaic=mosaic)
+    run(_load(config, overrides), paths or [], added)
 
 
 @app.command()

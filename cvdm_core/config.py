@@ -140,6 +140,24 @@ class EvaluationSettings(Section):
     richardson_lucy_iterations: int = Field(30, ge=0, description="iterations of the Richardson-Lucy reference row; 0 leaves it out")
 
 
+class RoutingRule(Section):
+    """One rule of the list `routing`: which model restores the acquisitions that it describes.
+
+    The first rule that fits decides, for each channel. A key that is left out fits everything; patterns are as in `fnmatch` (`*`, `?`,
+    `[abc]`) for the whole text, whatever the case. Without any rule `model.name` restores everything; with rules, what none fits is not
+    restored, and the index page names it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)  # a channel may be called 488
+
+    instrument: str | None = Field(None, description="pattern for the sheet's column `instrument`")
+    objective: str | None = Field(None, description="pattern for the column `objective`")
+    na: float | None = Field(None, gt=0, description="the column `na`, within 0.3 %")
+    magnification: float | None = Field(None, gt=0, description="the column `magnification`, within 0.3 %")
+    channel: str | None = Field(None, description="pattern for the name of a channel")
+    model: Name = Field(description="folder below `models`, of a model that was brought along, or `model.name`, which is trained here")
+
+
 class InboxSettings(Section):
     """Where acquisitions arrive, and when one of them is complete; docs/operator.md explains it."""
 
@@ -153,6 +171,9 @@ class InboxSettings(Section):
         "",
         description="name, with `*` and `?`, of the file that says that an acquisition is done, in its folder or above it; `{name}` "
         "stands for the acquisition's name; empty: the site has none",
+    )
+    instrument: str = Field(
+        "", description="the microscope that writes there, for the sheet's column `instrument`; empty: as the files say"
     )
 
 
@@ -183,6 +204,7 @@ class Config(Section):
     training: TrainingSettings = TrainingSettings()
     sampling: SamplingSettings = SamplingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    routing: tuple[RoutingRule, ...] = Field((), description="which model restores what; the first rule that fits decides")
     inbox: InboxSettings = InboxSettings()
     messages: MessageSettings = MessageSettings()
 

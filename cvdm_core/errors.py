@@ -12,8 +12,16 @@ class UserError(Exception):
     """
 
 
+class DamagedInputError(UserError):
+    """A raw file is cut off, damaged, incomplete or gone: trying again helps only after it was copied again. The message names it."""
+
+
 class DeviceError(UserError):
     """The machine does not have what the job was given: another node may. The message names it."""
+
+
+class TimeUpError(UserError):
+    """The job's time limit is near, and what was reached is saved: the message says how far it came."""
 
 
 class DiskFullError(UserError):

@@ -29,7 +29,7 @@ def megapixels(config: Config, row: Acquisition, stage: str) -> float:
         return (prod(row.shape) + (prod(restored) if row.target else 0)) / 1e6
     if stage == "sample":
         sides = (size + 2 * config.sampling.halo * (ceil(size / config.store.shard) - 1) for size in restored[3:])
-        return prod(restored[:3]) * prod(sides) * passes(config) / 1e6
+        return prod(restored[:3]) * prod(sides) * passes(config, row) / 1e6
     if stage == "stitch":
         return prod(restored) / 1e6
     if stage in ("evaluate", "report"):
@@ -50,6 +50,6 @@ def training_megapixels(config: Config, steps: int | None = None) -> float:
     return (settings.steps if steps is None else steps) * settings.batch * settings.crop**2 / 1e6
 
 
-def passes(config: Config) -> int:
+def passes(config: Config, row: Acquisition) -> int:
     """Return how often a pixel passes the network: once for each sample and step, or once for a regression."""
-    return 1 if config.model.objective == "regression" else config.sampling.samples * config.sampling.steps
+    return 1 if config.model.objective == "regression" else (row.samples or config.sampling.samples) * config.sampling.steps

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from cvdm_core.acquisitions.added import NOTHING_SAID, Added
 from cvdm_core.acquisitions.judging import Look
 from cvdm_core.acquisitions.ledger import Entry, Ledger, ledger_file
 from cvdm_core.acquisitions.progress import with_progress
@@ -18,15 +20,14 @@ from cvdm_core.acquisitions.register import add_to_sheet
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.lock import locked
+from cvdm_core.routing import Routes, find_routes
 
 
 def register_inbox(
     config: Config,
     inbox: str | Path,
+    added: Added = NOTHING_SAID,
     *,
-    specimen: str | None = None,
-    split: str = "predict",
-    pixel_size_um: float | None = None,
     clock: Callable[[], float] = time.time,
 ) -> list[Entry]:
     """Register what is complete in `inbox`, note every change of state in the ledger, and print what is not registered and why.
@@ -37,15 +38,16 @@ def register_inbox(
         Names the sheet; `config.inbox` says when an acquisition is complete.
     inbox
         The folder. Acquisitions lie in it or in folders below it.
-    specimen, split, pixel_size_um
-        For added files, as for `register`.
+    added
+        What a person says of the files that are added; `config.inbox.instrument` is their microscope unless it says another.
     clock
         This machine's time [seconds since 1970].
 
     Returns
     -------
     list of Entry
-        Those for which a person must act: something failed, was refused, changed after its registration, or vanished before ingestion.
+        Those for which a person must act: something failed, was refused, changed after its registration, or vanished before ingestion;
+        and, as of the kind "no model", what is registered and restored by no model.
 
     Raises
     ------
@@ -62,23 +64,32 @@ def register_inbox(
         look.ledger.add(with_progress(config, look.ledger, look.entries.values()))
         if complete:
             given = [path for candidate in complete for path in (candidate.input, candidate.target) if path]
-            outcome = add_to_sheet(config, given, specimen=specimen, split=split, pixel_size_um=pixel_size_um, anew=False)
+            outcome = add_to_sheet(config, given, replace(added, instrument=added.instrument or config.inbox.instrument), anew=False)
             others = look.settle(complete, outcome.refusals)
             look.ledger.add(with_progress(config, look.ledger, look.entries.values()))
             tell(outcome.remarks, others)
     for number in look.ledger.damaged:
         print(f"note: {look.ledger.path}, line {number}: it cannot be read and is passed over.")
     now = [look.ledger.latest[key] for key in look.entries]
-    _report(now)
-    return [entry for entry in now if entry.act]
+    routes = find_routes(config, [row for rows in look.rows.values() for row in rows])
+    _report(now, routes)
+    return [entry for entry in now if entry.act] + [entry for each in now for entry in _without_model(each, routes)]
 
 
-def _report(entries: Iterable[Entry]) -> None:
-    """Print everything that is not simply registered, and how many are in which state."""
+def _without_model(entry: Entry, routes: Routes) -> Iterator[Entry]:
+    """Give a registered entry as one for which a person must act, where no model restores it."""
+    if found := [routes.problems[name] for name in entry.acquisitions if name in routes.problems]:
+        yield entry.model_copy(update={"act": True, "kind": "no model", "reason": found[0]})
+
+
+def _report(entries: Iterable[Entry], routes: Routes) -> None:
+    """Print everything that is not simply registered, what no model restores, and how many are in which state."""
     states: Counter[str] = Counter()
     for entry in entries:
         states[entry.state] += 1
         if entry.act or entry.state == "arriving":
             print(f"{entry.state}: {entry.name} ({entry.file}): {entry.reason}")
+    for sentence in routes.sentences():
+        print(f"not restored: {sentence}")
     del states["gone"]
     print(f"inbox: {', '.join(f'{count} {state}' for state, count in sorted(states.items())) or 'nothing'}.")

@@ -28,17 +28,18 @@ _MEASURED = (*_SIZES, "dtype", *_LENGTHS, "channels", *_SOURCES, "magnification"
 _Said = float | tuple[float, ...] | str | None
 UNMEASURED: Mapping[str, Any] = {column: Acquisition.model_fields[column].default for column in _MEASURED}
 StateIn = Callable[[str], str]
+ScaleOf = Callable[[Acquisition], int | None]
 
 
-def measure(row: Acquisition, scale: int, state_in: StateIn, sheet: str | Path) -> tuple[Acquisition, list[str]]:
+def measure(row: Acquisition, scale_of: ScaleOf, state_in: StateIn, sheet: str | Path) -> tuple[Acquisition, list[str]]:
     """Return the row with everything measured, and remarks on what was assumed or contradicts the file.
 
     Parameters
     ----------
     row
         What a person stated; measured columns are ignored.
-    scale
-        `model.scale`, target pixels for each input pixel along y and x.
+    scale_of
+        Tells of a measured row how many target pixels there must be for each input pixel along y and x; None where nobody knows.
     state_in
         Tells where a person can state what a file does not know: from the column's name to words for the sentence.
     sheet
@@ -48,7 +49,7 @@ def measure(row: Acquisition, scale: int, state_in: StateIn, sheet: str | Path) 
     ------
     UserError
         If a file is missing or damaged, has a data type that cannot be restored, lacks a pixel size or z step that nobody stated,
-        or if the pair does not show one field at `scale`.
+        or if the pair does not show one field at its scale.
     """
     _check_mosaic_columns(row)
     header = _inspect(row.input, row)
@@ -66,9 +67,7 @@ def measure(row: Acquisition, scale: int, state_in: StateIn, sheet: str | Path) 
             raise UserError(
                 f"{row.input}: the column {column} holds {count} values and the image {size_c} channels; give one for each channel."
             )
-    if row.target:
-        _check_pair(row, header, pixel_size, scale)
-    elif row.split in ("train", "val"):
+    if not row.target and row.split in ("train", "val"):
         raise UserError(
             f"{row.input}: the split is {row.split}, which needs a target, and none is named; name one, or use the split predict."
         )
@@ -97,6 +96,8 @@ def measure(row: Acquisition, scale: int, state_in: StateIn, sheet: str | Path) 
             "channels": row.stated_channels or header.channels,
         }
     )
+    if row.target:
+        _check_pair(row, header, pixel_size, scale_of(measured))
     return measured, _remarks(row, header) + _remarks_on(row, mosaic)
 
 
@@ -191,7 +192,7 @@ def _assumed(row: Acquisition, header: TiffHeader) -> str:
     return "; ".join(filter(None, (pages, header.metadata.shortfall)))
 
 
-def _check_pair(row: Acquisition, header: TiffHeader, pixel_size_um: float, scale: int) -> None:
+def _check_pair(row: Acquisition, header: TiffHeader, pixel_size_um: float, wanted: int | None) -> None:
     target = _inspect(row.target, row)
     if target.shape[:3] != header.shape[:3]:
         raise UserError(
@@ -199,6 +200,7 @@ def _check_pair(row: Acquisition, header: TiffHeader, pixel_size_um: float, scal
             f"and the input {header.shape[:3]}; give the right file."
         )
     (rows, columns), found = header.shape[3:], target.shape[3:]
+    scale = wanted or max(1, found[0] // rows)
     if found != (rows * scale, columns * scale):
         raise UserError(
             f"{row.target}: this is not the field of {row.input}: with model.scale {scale} an input of {rows} x {columns} pixels asks for "

@@ -6,7 +6,7 @@ a fingerprint of their content.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from cvdm_core.acquisitions.ledger import Entry, Ledger, State, ledger_file
 from cvdm_core.config import Config
 from cvdm_core.lock import locked
 from cvdm_core.records.receipts import fingerprint, sha256_file
+from cvdm_core.routing import find_routes
+from cvdm_core.sheet import read_rows
 
 STAGES: tuple[State, ...] = ("ingested", "restored", "reported")
 _RECEIPTS = (paths.ingest_receipt, paths.stitch_receipt, paths.report_receipt)
@@ -56,9 +58,11 @@ def with_progress(
 
     Other entries are given as they are, without proofs.
     """
+    sheet = Path(config.acquisitions)
+    configs = find_routes(config, (read_rows(sheet)[0] if sheet.exists() else {}).values()).configs
     for entry in entries:
         if _follows_registration(entry):
-            yield from _steps(config, entry, ledger.latest.get(entry.file), failures or {})
+            yield from _steps(lambda name: configs.get(name, config), entry, ledger.latest.get(entry.file), failures or {})
         else:
             yield entry.model_copy(update=_NO_PROOF)
 
@@ -67,7 +71,7 @@ def _follows_registration(entry: Entry) -> bool:
     return entry.state == "registered" or entry.state in STAGES or bool(entry.kind)
 
 
-def _steps(config: Config, entry: Entry, before: Entry | None, failures: Mapping[str, Failed]) -> Iterator[Entry]:
+def _steps(config_of: Callable[[str], Config], entry: Entry, before: Entry | None, failures: Mapping[str, Failed]) -> Iterator[Entry]:
     known = {**failures, **_still_failed(before)}
     if found := next((known[name] for name in entry.acquisitions if name in known), None):
         facts = {"state": "failed", "kind": printable(found.kind), "reason": printable(found.reason), "act": found.act}
@@ -76,7 +80,7 @@ def _steps(config: Config, entry: Entry, before: Entry | None, failures: Mapping
     plain = entry.model_copy(update={"state": "registered", "reason": "", "act": False, **_NO_PROOF})
     reached: list[tuple[State, list[Path]]] = []
     for state, receipt in zip(STAGES, _RECEIPTS, strict=True):
-        files = [receipt(config, name) for name in entry.acquisitions]
+        files = [receipt(config_of(name), name) for name in entry.acquisitions]
         if not all(file.is_file() for file in files):
             break
         reached.append((state, files))

@@ -12,11 +12,12 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast, get_args
+from typing import cast
 
 from rich.console import Console
 from rich.progress import track
 
+from cvdm_core.acquisitions.added import NOTHING_SAID, Added
 from cvdm_core.acquisitions.candidates import Candidate, find_candidates
 from cvdm_core.acquisitions.draft import Draft, identity
 from cvdm_core.acquisitions.measure import UNMEASURED, knows_pixel_size, measure
@@ -26,6 +27,7 @@ from cvdm_core.config import Config, Split
 from cvdm_core.errors import UserError
 from cvdm_core.images.sequence import FIELD, is_pattern
 from cvdm_core.lock import locked
+from cvdm_core.routing import Router, find_routes
 from cvdm_core.sheet import NAME_RULE, Acquisition, Series, clean_name, is_name, read_rows, write_sheet
 
 RESERVED = ("index.html",)  # stands beside the acquisitions in the folder of results
@@ -33,38 +35,26 @@ RESERVED = ("index.html",)  # stands beside the acquisitions in the folder of re
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a registration came to: everything refused, what a person should know, and how many rows of the sheet are measured."""
+    """What a registration came to: everything refused, what a person should know, what no model restores, and how many are measured."""
 
     refusals: list[Refusal]
     remarks: list[str]
+    unrouted: list[str]
     registered: int
 
 
-def register(
-    config: Config,
-    paths: Sequence[str | Path],
-    *,
-    name: str | None = None,
-    specimen: str | None = None,
-    split: str = "predict",
-    pixel_size_um: float | None = None,
-    mosaic: bool = False,
-) -> None:
+def register(config: Config, paths: Sequence[str | Path], added: Added = NOTHING_SAID) -> None:
     """Add files to the sample sheet, measure every row from the headers of its files, and write the sheet.
 
     Parameters
     ----------
     config
-        Names the sheet (`acquisitions`) and the scale of pairs (`model.scale`).
+        Names the sheet (`acquisitions`) and the model of each acquisition, whose scale its pair must have.
     paths
         TIFF files, and folders that hold them (see `candidates`); none measures what stands in the sheet. What is registered already
         is not added twice.
-    name, specimen, split
-        For added files. `name` may be given for a single acquisition only; the default specimen is the acquisition's name.
-    pixel_size_um
-        Pixel size of those files in `paths` that do not know theirs.
-    mosaic
-        Take each file's images for the fields of one mosaic, and not for an acquisition each.
+    added
+        What a person says of them.
 
     Raises
     ------
@@ -74,8 +64,8 @@ def register(
     """
     path = Path(config.acquisitions)
     with locked(path):
-        outcome = add_to_sheet(config, paths, name=name, specimen=specimen, split=split, pixel_size_um=pixel_size_um, mosaic=mosaic)
-    tell(outcome.remarks, outcome.refusals)
+        outcome = add_to_sheet(config, paths, added)
+    tell([*outcome.remarks, *outcome.unrouted], outcome.refusals)
     if outcome.refusals:
         count = len(outcome.refusals)
         raise UserError(
@@ -85,75 +75,64 @@ def register(
     print(f"{path}: registered: {outcome.registered}.")
 
 
-def add_to_sheet(
-    config: Config,
-    paths: Sequence[str | Path],
-    *,
-    name: str | None = None,
-    specimen: str | None = None,
-    split: str = "predict",
-    pixel_size_um: float | None = None,
-    mosaic: bool = False,
-    anew: bool = True,
-) -> Outcome:
+def add_to_sheet(config: Config, paths: Sequence[str | Path], added: Added = NOTHING_SAID, *, anew: bool = True) -> Outcome:
     """Do the work of `register`, with its parameters, for a caller who holds the sheet's lock and tells the outcome.
 
     Where `anew` is false, rows that are measured already are left as they are, and their files unopened.
     """
-    if split not in get_args(Split):
-        raise UserError(f"--split {split}: use one of {', '.join(get_args(Split))}.")
-    if pixel_size_um is not None and not 0 < pixel_size_um < float("inf"):
-        raise UserError(f"--pixel-size-um {pixel_size_um}: give a length in micrometres above 0.")
+    added.check()
     path = Path(config.acquisitions)
     rows, unusable = read_rows(path) if path.exists() or not paths else ({}, [])
     sheet = Draft(path, rows, unusable, [Refusal(line.acquisition, line.cells.get("input", ""), line.problem) for line in unusable])
     registered = {file for file, _ in sheet.files}
     candidates, refused = find_candidates([Path(given) for given in paths], lambda path: identity(path) in registered)
-    if name is not None and len(candidates) + len(refused) != 1:
-        raise UserError(f"--name {name}: it names one acquisition, and {len(candidates)} were given; leave it out, or give one file.")
+    if added.name is not None and len(candidates) + len(refused) != 1:
+        raise UserError(f"--name {added.name}: it names one acquisition, and {len(candidates)} were given; leave it out, or give one file.")
     sheet.refusals += refused
     given = {identity(candidate.input) for candidate in candidates} | registered
-    for whole in candidates if name is None else [replace(candidate, name=name) for candidate in candidates]:
-        is_mosaic = mosaic or FIELD in str(whole.input)
+    for whole in candidates if added.name is None else [replace(candidate, name=added.name) for candidate in candidates]:
+        is_mosaic = added.mosaic or FIELD in str(whole.input)
         images = (whole_mosaic if is_mosaic else split_positions)(whole, lambda path: identity(path) in given)
         if isinstance(images, Refusal):
             sheet.refusals.append(images)
             continue
         for candidate in images:
-            _add(sheet, candidate, name, specimen, cast(Split, split), pixel_size_um)
+            _add(sheet, candidate, added)
     _refuse_repeated_files(sheet)
     _refuse_leaks(sheet)
-    remarks = _guesses(sheet, [Path(given) for given in paths]) + _measure_all(sheet, config.model.scale, anew)
+    remarks = _guesses(sheet, [Path(given) for given in paths]) + _measure_all(sheet, config, anew)
     write_sheet(path, sheet.rows, sheet.set_aside)
     write_refusals(path, sheet.refusals)
-    return Outcome(sheet.refusals, remarks, sum(row.registered for row in sheet.rows.values()))
+    unrouted = find_routes(config, sheet.rows.values()).sentences()
+    return Outcome(sheet.refusals, remarks, unrouted, sum(row.registered for row in sheet.rows.values()))
 
 
-def _add(sheet: Draft, candidate: Candidate, name: str | None, specimen: str | None, split: Split, pixel_size_um: float | None) -> None:
+def _add(sheet: Draft, candidate: Candidate, added: Added) -> None:
     """Add one candidate to the sheet, or complete the row that holds its input already."""
     wanted = candidate.name
     owner = sheet.owner(candidate.input, candidate.series)
     if owner is not None:
-        if name is not None and wanted != owner:
-            problem = f"{candidate.input}: it is registered already, as `{owner}`; leave out --name {name}."
-            sheet.refuse(name, candidate.input, problem)
+        if added.name is not None and wanted != owner:
+            problem = f"{candidate.input}: it is registered already, as `{owner}`; leave out --name {added.name}."
+            sheet.refuse(added.name, candidate.input, problem)
         elif identity(sheet.rows[owner].input) == identity(candidate.input):
-            _complete(sheet, sheet.rows[owner], candidate, pixel_size_um)
+            _complete(sheet, sheet.rows[owner], candidate, added.pixel_size_um)
         return
-    problem = _unusable_name(sheet, candidate, wanted) or _unusable_specimen(candidate, specimen) or _unusable_path(candidate)
+    problem = _unusable_name(sheet, candidate, wanted) or _unusable_specimen(candidate, added.specimen) or _unusable_path(candidate)
     if problem:
         sheet.refuse(wanted, candidate.input, problem)
         return
     sheet.add(
         Acquisition(
             acquisition=wanted,
-            specimen=specimen or candidate.specimen or wanted,
-            split=split,
+            specimen=added.specimen or candidate.specimen or wanted,
+            split=cast(Split, added.split),
+            instrument=added.instrument,
             input=str(candidate.input),
             target=str(candidate.target or ""),
             series=candidate.series,
             note=candidate.note,
-            stated_pixel_size_um=_missing_pixel_size(candidate, pixel_size_um),
+            stated_pixel_size_um=_missing_pixel_size(candidate, added.pixel_size_um),
         )
     )
 
@@ -225,13 +204,14 @@ def _refuse_leaks(sheet: Draft) -> None:
             )
 
 
-def _measure_all(sheet: Draft, scale: int, anew: bool) -> list[str]:
+def _measure_all(sheet: Draft, config: Config, anew: bool) -> list[str]:
     remarks: list[str] = []
+    scale_of = Router(config).pair_scale
     console = Console(stderr=True)
     waiting = [row for row in sheet.rows.values() if row.acquisition not in sheet.refused and (anew or not row.registered)]
     for row in track(waiting, "reading headers", console=console, transient=True, disable=not console.is_terminal):
         try:
-            sheet.rows[row.acquisition], said = measure(row, scale, _state_in(sheet, row), sheet.path)
+            sheet.rows[row.acquisition], said = measure(row, scale_of, _state_in(sheet, row), sheet.path)
         except UserError as error:
             sheet.refuse_row(row, row.input, str(error))
         else:

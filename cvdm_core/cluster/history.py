@@ -38,9 +38,10 @@ NAME = re.compile(r"[\w.-]+")
 
 @dataclass(frozen=True)
 class JobState:
-    """A state of a job, seen at `time` (seconds since 1970); `facts` is what SLURM said of a job that failed, key by key.
+    """A state of a job, seen at `time` (seconds since 1970).
 
-    `comment` names rule and wildcards (`rule_ingest_wildcards_cells`); a submission that SLURM refused has the id 0.
+    `comment` names rule and wildcards (`rule_ingest_wildcards_cells`); a submission that SLURM refused has the id 0. `facts` is what SLURM
+    said of a job that failed, or what was asked for at its submission (`mem_mb`, `minutes`); `settled`: the failure notes know of the end.
     """
 
     job: int
@@ -48,6 +49,7 @@ class JobState:
     comment: str
     time: float = field(default_factory=time.time)
     facts: Mapping[str, str] = field(default_factory=dict)
+    settled: bool = False
 
     @property
     def ended(self) -> bool:

@@ -36,7 +36,9 @@ FACTS = (
     "StdOut",
 )
 LOG_BYTES = 65536
-LOG_LINES = re.compile(r"(?:slurmstepd|srun|sbatch): error: .*|.*\bDUE TO\b.*|.*[Oo]ut [Oo]f [Mm]emory.*|.*No space left on device.*")
+LOG_LINES = re.compile(
+    r"(?:slurmstepd|srun|sbatch)[^:\s]*: error: .*|.*\bDUE TO\b.*|.*[Oo]ut [Oo]f [Mm]emory.*|.*No space left on device.*"
+)
 
 
 def states_for_plugin(name: str, path: Path) -> dict[int, str]:

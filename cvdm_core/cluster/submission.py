@@ -32,6 +32,8 @@ def submit(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-J", "--job-name", default="")
     parser.add_argument("--comment", default="")
+    parser.add_argument("--mem", default="")
+    parser.add_argument("-t", "--time", default="")
     given, _ = parser.parse_known_args(arguments)
     path = real("sbatch")
     if path is None:
@@ -56,7 +58,8 @@ def submit(arguments: Sequence[str]) -> int:
     job = out.strip().partition(";")[0]
     if given.job_name:
         accepted = done.returncode == 0 and job.isdigit()
-        facts = {} if accepted else {"log": " ".join(error.split())[:600]}
+        asked = {key: value for key, value in (("mem_mb", given.mem), ("minutes", given.time)) if value}
+        facts = asked if accepted else {"log": " ".join(error.split())[:600]}
         state = JobState(int(job) if accepted else 0, SUBMITTED if accepted else REFUSED, given.comment, facts=facts)
         note(run_file(given.job_name), [state])
     sys.stdout.write(out)

@@ -14,7 +14,7 @@ from typing import Any
 
 import tifffile
 
-from cvdm_core.errors import COPY_AGAIN, UserError
+from cvdm_core.errors import COPY_AGAIN, DamagedInputError, UserError
 
 _INDEX, _NDTIFF, _SUMMARY = 54773648, 483729, 2355492
 _ENTRY = 20  # bytes of a plane in an MMStack's index
@@ -40,9 +40,11 @@ def check_header(path: Path, source: tifffile.TiffFile) -> None:
         file.seek(index)
         count = struct.unpack(f"{source.byteorder}II", file.read(8).ljust(8, b"\0"))[1]
     if not index or not count:
-        raise UserError(f"{path}: Micro-Manager has not written the index of its planes, so the file is not finished; {COPY_AGAIN}.")
+        raise DamagedInputError(
+            f"{path}: Micro-Manager has not written the index of its planes, so the file is not finished; {COPY_AGAIN}."
+        )
     if summary != _SUMMARY or 40 + length > size or index + 8 + count * _ENTRY > size:
-        raise UserError(f"{path}: the file is cut off: the index of its planes lies beyond its {size:,} bytes; {COPY_AGAIN}.")
+        raise DamagedInputError(f"{path}: the file is cut off: the index of its planes lies beyond its {size:,} bytes; {COPY_AGAIN}.")
 
 
 def summary_of(path: Path, source: tifffile.TiffFile) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def summary_of(path: Path, source: tifffile.TiffFile) -> dict[str, Any]:
         last = metadata["IndexMap"][:, :4].max(axis=0)
         spans = [max(int(index) + 1, int(summary.get(name, 1))) for index, name in zip(last, names, strict=True)]
         if not 0 < math.prod(spans) <= _MOST_PLANES:
-            raise UserError(f"{path}: its index declares {spans} channels, slices, frames and positions; {COPY_AGAIN}.")
+            raise DamagedInputError(f"{path}: its index declares {spans} channels, slices, frames and positions; {COPY_AGAIN}.")
     return summary
 
 
@@ -81,7 +83,7 @@ def _check_ndtiff(path: Path, pages: int) -> None:
         raise UserError(f"{index}: it names {planes.get(path.name, 0)} of the {pages} planes of {path.name}; {_COPY_FOLDER}.")
     if missing := sorted(name for name in planes if not (path.parent / name).is_file()):
         named = ", ".join(missing[:3])
-        raise UserError(f"{path}: {len(missing)} of the {len(planes)} files of its set are missing ({named}); copy them too.")
+        raise DamagedInputError(f"{path}: {len(missing)} of the {len(planes)} files of its set are missing ({named}); copy them too.")
     spans = [
         max(found) - min(found) + 1 if (found := [v for v in values if isinstance(v, int)]) else len(values) for values in places.values()
     ]

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 import tifffile
 
-from cvdm_core.errors import COPY_AGAIN, UserError
+from cvdm_core.errors import COPY_AGAIN, DamagedInputError, UserError
 
 SUFFIXES = (".tif", ".tiff", ".tf2", ".tf8", ".btf")
 LARGEST_COMPANION = 256 * 2**20  # bytes; 2,000 planes need about 1 MiB
@@ -76,16 +76,18 @@ def _companion(path: Path, name: str) -> str:
     """Return the OME-XML that a file of a set refers to: a companion file, or another TIFF of the set."""
     companion = path.parent / name
     if not _is_plain(name) or not companion.is_file():
-        raise UserError(f"{path}: its metadata lies in the companion file {name!r}, which is not beside it; copy it there.")
+        raise DamagedInputError(f"{path}: its metadata lies in the companion file {name!r}, which is not beside it; copy it there.")
     if companion.stat().st_size > LARGEST_COMPANION and not name.lower().endswith(SUFFIXES):
-        raise UserError(f"{companion}: the companion file is larger than {LARGEST_COMPANION:,} bytes, so it is no OME-XML; {COPY_AGAIN}.")
+        raise DamagedInputError(
+            f"{companion}: the companion file is larger than {LARGEST_COMPANION:,} bytes, so it is no OME-XML; {COPY_AGAIN}."
+        )
     if name.lower().endswith(SUFFIXES):
         with tifffile.TiffFile(companion) as source:
             text = str(source.pages.first.description)
     else:
         text = companion.read_text(encoding="utf-8-sig")
     if _find(_parse(companion, text), "BinaryOnly"):
-        raise UserError(f"{path}: the file {name!r}, in which its metadata should lie, refers to another one; {COPY_AGAIN}.")
+        raise DamagedInputError(f"{path}: the file {name!r}, in which its metadata should lie, refers to another one; {COPY_AGAIN}.")
     return text
 
 
@@ -111,9 +113,11 @@ def _name_truly(path: Path, root: Any, own: str | None, names: dict[str | None, 
     if missing:
         total = len(found) + len(missing)
         named = ", ".join(repr(name) for name in sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
-        raise UserError(f"{path}: {len(missing)} of the {total} files of its set are not beside it ({named}); copy the whole set.")
+        raise DamagedInputError(f"{path}: {len(missing)} of the {total} files of its set are not beside it ({named}); copy the whole set.")
     if path.name not in found.values():
-        raise UserError(f"{path}: its OME-XML describes a set of {len(found)} files and this is none of them; copy the whole set again.")
+        raise DamagedInputError(
+            f"{path}: its OME-XML describes a set of {len(found)} files and this is none of them; copy the whole set again."
+        )
     for element in _find(root, "UUID"):
         name = found[element.text, element.get("FileName", "")]
         element.set("FileName", name)
@@ -147,7 +151,7 @@ def _check_counts(path: Path, root: Any, most: int) -> None:
         listed = max([int(data.get("PlaneCount", data.get("NumPlanes", 0))) for data in _find(pixels, "TiffData")] or [0])
         declared = max(listed, math.prod(sizes) // max(samples, 1))
         if min(sizes) < 1 or declared > most:
-            raise UserError(f"{path}: the file is cut off: it declares {declared:,} planes and holds {most:,}; {COPY_AGAIN}.")
+            raise DamagedInputError(f"{path}: the file is cut off: it declares {declared:,} planes and holds {most:,}; {COPY_AGAIN}.")
 
 
 def _find(element: Any, name: str) -> list[Any]:

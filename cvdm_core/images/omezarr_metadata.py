@@ -15,6 +15,7 @@ import zarr
 
 from cvdm_core.errors import UserError
 from cvdm_core.images.omezarr import AXES, read_layout
+from cvdm_core.images.stored import StoredLevel
 
 AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 COLOURS = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF8000", "8080FF")
@@ -117,12 +118,13 @@ def display_windows(folder: Path, path_in_store: str = "") -> tuple[tuple[float,
     At most 16 planes of each channel are read, evenly spread over t and z.
     """
     layout = read_layout(folder, path_in_store)
-    array = zarr.open_array(folder / path_in_store / str(layout.levels - 1), mode="r")
+    coarsest = StoredLevel(folder, path_in_store, layout.levels - 1)
+    y, x = (slice(0, size) for size in coarsest.shape[3:])
     frames, _, depth = layout.shape[:3]
-    planes = np.unique(np.linspace(0, frames * depth - 1, min(WINDOW_PLANES, frames * depth)).round().astype(int))
+    planes = sorted({round(number) for number in np.linspace(0, frames * depth - 1, min(WINDOW_PLANES, frames * depth)).tolist()})
     windows = []
     for channel in range(layout.shape[1]):
-        pixels = np.concatenate([np.ravel(array[number // depth, channel, number % depth]) for number in planes.tolist()])
+        pixels = np.concatenate([np.ravel(coarsest.read(number // depth, channel, number % depth, y, x)) for number in planes])
         low, high = np.percentile(finite, WINDOW_PERCENTILES) if (finite := pixels[np.isfinite(pixels)]).size else (0.0, 1.0)
         windows.append((float(low), float(high) if high > low else float(low) + 1.0))
     return tuple(windows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cvdm_core.files import PARTIAL, replace_folder
+from cvdm_core.files import PARTIAL, files_below, replace_folder
 from cvdm_core.images.validation import validate
 
 
@@ -16,7 +16,8 @@ def publish(partial: Path, final: Path) -> None:
     UserError
         If the store is not complete and right; nothing has changed then.
     """
-    for path in partial.rglob(f"*{PARTIAL}"):
-        path.unlink()  # what a killed writer left behind; its file was written again by the next one
+    for name in files_below(partial):
+        if name.endswith(PARTIAL):
+            (partial / name).unlink()  # what a killed writer left behind; its file was written again by the next one
     validate(partial)
     replace_folder(partial, final)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cvdm_core.images.omezarr import Layout, check_region, read_layout, write_level, write_region
+from cvdm_core.images.omezarr import Layout, check_region, read_layout, write_level
 from cvdm_core.images.pyramid import level_region, pyramid
 from cvdm_core.images.tiles import Shard, shards
 
@@ -47,7 +47,9 @@ class PyramidWriter:
 
     def write(self, region: Shard, plane: NDArray[Any]) -> Files:
         """Write a region of level 0, and each shard above it that it completes."""
-        return write_region(self._folder, region, plane, self._image) | self.add(region, plane)
+        check_region(self._layout, region, plane)
+        place = region.t, region.c, region.z
+        return write_level(self._folder, self._image, self._layout, 0, place, (region.y, region.x), plane) | self.add(region, plane)
 
     def add(self, region: Shard, plane: NDArray[Any]) -> Files:
         """Take a region whose level 0 is written already."""

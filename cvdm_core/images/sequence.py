@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from cvdm_core.errors import UserError
+from cvdm_core.errors import DamagedInputError, UserError
 from cvdm_core.images.tiff import TiffHeader, TiffPlanes, open_planes, read_header
 from cvdm_core.images.tiff_metadata import Metadata, distinct_names
 
@@ -196,7 +196,7 @@ def _find_all(pattern: Path) -> tuple[dict[tuple[str, ...], Path], dict[str, lis
     missing = [key for key in wanted if key not in found]
     if missing:
         named = "; ".join(", ".join(f"{axis} {value}" for axis, value in zip(_AXES, key, strict=True) if value) for key in missing[:_NAMED])
-        raise UserError(
+        raise DamagedInputError(
             f"{pattern}: {len(missing):,} of {len(wanted):,} planes are missing ({named}{'; ...' if len(missing) > _NAMED else ''}); "
             "copy them too, or register the files one by one."
         )
@@ -243,7 +243,7 @@ def _without_gaps(pattern: Path, axis: str, values: list[str]) -> list[str]:
     step = math.gcd(*(after - before for before, after in pairwise(numbers))) if len(numbers) >= _LEAST_TO_SEE_A_STEP else 1
     whole = range(numbers[0], numbers[-1] + 1, step)
     if len(whole) > _LARGEST_SHARE * len(numbers):
-        raise UserError(
+        raise DamagedInputError(
             f"{pattern}: {axis} runs from {numbers[0]} to {numbers[-1]} and {len(numbers)} of these numbers are there; "
             "copy the missing files too, or register the files one by one."
         )

@@ -136,7 +136,11 @@ def chunk_problem(path: Path, chunk: int, dtype: np.dtype[Any]) -> str:
     """Return what is wrong with a file that holds one chunk (OME-Zarr 0.4), as the header of blosc tells it, or nothing."""
     with open(path, "rb") as stream:
         size = os.fstat(stream.fileno()).st_size
-        header = stream.read(BLOSC_HEADER_BYTES)
+        return packed_problem(stream.read(BLOSC_HEADER_BYTES), size, chunk, dtype)
+
+
+def packed_problem(header: bytes, size: int, chunk: int, dtype: np.dtype[Any]) -> str:
+    """Return what is wrong with `size` compressed bytes that begin with `header`: decoding believes it and would read beyond their end."""
     if len(header) < BLOSC_HEADER_BYTES:
         return "is empty or cut off"
     unpacked, _, packed = np.frombuffer(header, "<u4", offset=4).tolist()

@@ -18,7 +18,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from cvdm_core.errors import COPY_AGAIN, UserError
+from cvdm_core.errors import COPY_AGAIN, DamagedInputError, UserError
 from cvdm_core.images.ome_set import companion_of
 from cvdm_core.images.tiff_images import FileImage, images_of
 from cvdm_core.images.tiff_layout import Layout, files_of, layout_of
@@ -230,7 +230,7 @@ class TiffPlanes:
                 os.close(self._descriptors.popitem(last=False)[1])
         data = os.pread(self._descriptors[file], length, offset)
         if len(data) != length:
-            raise UserError(f"{file}: the file is cut off: {length:,} bytes at byte {offset:,} are not there; {COPY_AGAIN}.")
+            raise DamagedInputError(f"{file}: the file is cut off: {length:,} bytes at byte {offset:,} are not there; {COPY_AGAIN}.")
         return data
 
     def _read_rows(self, plane: int, sample: int, rows: range, columns: range) -> NDArray[Any]:
@@ -256,17 +256,17 @@ class TiffPlanes:
         else:
             high, wide, deep = min(key.rowsperstrip, length), width, 1
         down, across, layers = -(-length // high), -(-width // wide), -(-depth // deep)
-        region = np.full((len(rows), len(columns)), key.nodata, self.header.dtype)
+        region = np.empty((len(rows), len(columns)), self.header.dtype)
         for i in range(rows.start // high, -(-rows.stop // high)):
             for j in range(columns.start // wide, -(-columns.stop // wide)):
                 segment = self._segment(number, ((group * layers + level // deep) * down + i) * across + j)
-                if segment is None:  # a tile left out on purpose: the file says which value stands there
-                    continue
                 top, left = max(rows.start, i * high), max(columns.start, j * wide)
                 bottom, right = min(rows.stop, (i + 1) * high), min(columns.stop, (j + 1) * wide)
-                region[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = segment[
-                    level % deep, top - i * high : bottom - i * high, left - j * wide : right - j * wide, sample
-                ]
+                region[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = (
+                    key.nodata  # a tile left out on purpose: the file says which value stands there
+                    if segment is None
+                    else segment[level % deep, top - i * high : bottom - i * high, left - j * wide : right - j * wide, sample]
+                )
         return region
 
     def _segment(self, number: int, index: int) -> NDArray[Any] | None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import tifffile
 
-from cvdm_core.errors import COPY_AGAIN, UserError
+from cvdm_core.errors import COPY_AGAIN, DamagedInputError, UserError
 from cvdm_core.images.tiff_images import FileImage, is_stored
 
 Role = Literal["t", "c", "z", "position"]
@@ -140,7 +140,7 @@ def _check_dialect(path: Path, source: tifffile.TiffFile, series: Any, layout: L
         metadata = source.imagej_metadata or {}
         declared = math.prod(int(metadata.get(name, 1)) for name in ("frames", "slices", "channels"))
         if declared > planes:
-            raise UserError(f"{path}: the file is cut off: it declares {declared:,} planes and holds {planes:,}; {COPY_AGAIN}.")
+            raise DamagedInputError(f"{path}: the file is cut off: it declares {declared:,} planes and holds {planes:,}; {COPY_AGAIN}.")
     if source.is_ome and series.kind not in ("ome", "mmstack") and planes > 1:
         raise UserError(f"{path}: its OME-XML does not describe its {planes:,} planes; export it again from the microscope's software.")
 
@@ -152,14 +152,14 @@ def _check_planes(path: str, layout: Layout, key: Any) -> None:
     layers = key.shaped[0] * key.shaped[1]
     planes = math.prod(size for _, size in layout.outer)
     if len(layout.pages) * layers != planes:
-        raise UserError(
+        raise DamagedInputError(
             f"{path}: the file is cut off: it declares {planes:,} planes and holds {len(layout.pages) * layers:,}; {COPY_AGAIN}."
         )
     places = product(*map(range, layout.shape[:3]))
     missing = [place for place, number in zip(places, layout.used, strict=True) if not is_stored(layout.pages[number])]
     if missing:
         named = "; ".join(f"t {t}, c {c}, z {z}" for t, c, z in missing[:_NAMED]) + ("; ..." if len(missing) > _NAMED else "")
-        raise UserError(
+        raise DamagedInputError(
             f"{path}: {len(missing):,} of its {len(layout.used):,} planes are missing (counted from 0: {named}); "
             "copy the whole set again, or export it complete."
         )
@@ -176,7 +176,7 @@ def _check_bytes(path: Path, layout: Layout, key: Any) -> None:
         pixels = math.prod(count for _, count in (*layout.outer, *layout.inner)) * math.prod(layout.shape[3:])
         end = layout.contiguous_at + pixels * key.dtype.itemsize
         if end > size:
-            raise UserError(f"{path}: the file is cut off: its pixels end at byte {end:,} and the file at {size:,}; {COPY_AGAIN}.")
+            raise DamagedInputError(f"{path}: the file is cut off: its pixels end at byte {end:,} and the file at {size:,}; {COPY_AGAIN}.")
         return
     sizes: dict[str, int] = {}
     for number in sorted(set(layout.used)):
@@ -198,14 +198,14 @@ def _check_page(file: Path, number: int, page: Any, key: Any, size: int) -> None
     stored = 0
     for offset, length in zip(page.dataoffsets, page.databytecounts, strict=True):
         if offset + length > size:
-            raise UserError(
+            raise DamagedInputError(
                 f"{file}: the file is cut off: page {number} ends at byte {offset + length:,} and the file at {size:,}; {COPY_AGAIN}."
             )
         stored += length
     if not stored and not own.is_tiled:  # tiles may be left out on purpose (sparse files), a whole page may not
-        raise UserError(f"{file}: page {number} holds no pixels; {COPY_AGAIN}.")
+        raise DamagedInputError(f"{file}: page {number} holds no pixels; {COPY_AGAIN}.")
     if declared > stored * ratio and not (own.is_tiled and own.compression != 1 and not stored):
-        raise UserError(
+        raise DamagedInputError(
             f"{file}: page {number} declares {declared:,} bytes of pixels and {stored:,} are stored; the file is damaged, {COPY_AGAIN}."
         )
     piece = _segment_bytes(own)

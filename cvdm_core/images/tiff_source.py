@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tifffile
 
-from cvdm_core.errors import COPY_AGAIN, UserError
+from cvdm_core.errors import COPY_AGAIN, DamagedInputError, UserError
 from cvdm_core.images.micromanager import check_header
 from cvdm_core.images.ome_set import true_ome
 
@@ -38,7 +38,7 @@ def sentences(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file; check the path.") from None
+        raise DamagedInputError(f"{path}: there is no such file; check the path.") from None
     except IsADirectoryError:
         raise UserError(f"{path}: this is a folder; name a TIFF file in it.") from None
     except PermissionError:
@@ -49,7 +49,7 @@ def sentences(path: Path) -> Iterator[None]:
             raise UserError(
                 f"{path}: the pixels are stored in a way that cannot be read ({what}); save it as an uncompressed TIFF."
             ) from None
-        raise UserError(f"{path}: the file is damaged ({what}); {COPY_AGAIN}.") from None
+        raise DamagedInputError(f"{path}: the file is damaged ({what}); {COPY_AGAIN}.") from None
 
 
 def open_tiff(path: Path) -> tuple[tifffile.TiffFile, str | None]:
@@ -58,7 +58,7 @@ def open_tiff(path: Path) -> tuple[tifffile.TiffFile, str | None]:
     source = tifffile.TiffFile(path)
     try:
         if not len(source.pages):
-            raise UserError(f"{path}: the file is cut off: it holds no complete page; {COPY_AGAIN}.")
+            raise DamagedInputError(f"{path}: the file is cut off: it holds no complete page; {COPY_AGAIN}.")
         if source.is_micromanager:
             check_header(path, source)
         pages = _count_pages(path, source)
@@ -80,7 +80,7 @@ def _check_signature(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(8)
     if not start:
-        raise UserError(f"{path}: the file is empty (0 bytes); {COPY_AGAIN}.")
+        raise DamagedInputError(f"{path}: the file is empty (0 bytes); {COPY_AGAIN}.")
     if start[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         raise UserError(f"{path}: this is not a TIFF (it begins with {start!r}); give the TIFF that the microscope wrote.")
 
@@ -109,13 +109,13 @@ def _count_pages(path: Path, source: tifffile.TiffFile) -> int:
                 for tag, kind, length, value in entry.iter_unpack(table):
                     end = value + length * _TYPE_BYTES.get(kind, 0)
                     if tag in _NEEDED_TAGS and end - value > struct.calcsize(order + word) and end > size:
-                        raise UserError(f"{path}: the file is cut off: tag {tag} ends at byte {end:,} of {size:,}; {COPY_AGAIN}.")
+                        raise DamagedInputError(f"{path}: the file is cut off: tag {tag} ends at byte {end:,} of {size:,}; {COPY_AGAIN}.")
                 seen.add(offset)
                 (offset,) = numbers(offset + struct.calcsize(order + count) + len(table), word)
         except struct.error:
             if source.is_lsm or source.is_ndtiff or source.is_ndpi:  # dialects with offsets of their own
                 return len(source.pages)
-            raise UserError(
+            raise DamagedInputError(
                 f"{path}: the file is cut off: after {len(seen)} pages the next one lies at byte {offset:,} of {size:,}; {COPY_AGAIN}."
             ) from None
     return len(seen)

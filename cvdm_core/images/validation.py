@@ -19,6 +19,7 @@ import zarr
 from pydantic import ValidationError
 
 from cvdm_core.errors import UserError
+from cvdm_core.files import files_below
 from cvdm_core.images.omezarr import Layout, create_level, read_layout
 from cvdm_core.images.omezarr_metadata import read_metadata
 from cvdm_core.images.shards import chunk_problem, shard_problem
@@ -49,8 +50,7 @@ def validate(store: Path) -> None:
         if problem:
             raise UserError(f"{store / image}: {problem}; delete the store and run the stage that makes it again.")
         expected |= _check_files(store, image, layout)
-    found = {path.relative_to(store).as_posix() for path in store.rglob("*") if path.is_file()}
-    if surplus := sorted(found - expected):
+    if surplus := [name for name in files_below(store) if name not in expected]:
         raise UserError(f"{store}: {surplus[0]} does not belong to the store; delete the store and run the stage again.")
 
 

@@ -36,6 +36,7 @@ class LoadedModel:
     Parameters
     ----------
     name : str
+        That of the folder: a copy may lie under another name than it was trained under.
     restorer : Restorer
         On the CPU, in evaluation mode.
     spec : ModelSpec
@@ -136,7 +137,7 @@ def load_model(folder: str | Path) -> LoadedModel:
     restorer.eval().requires_grad_(False)
     known = {"format", "weights_sha256", "spec", "normalisation"}
     info = {key: value for key, value in description.items() if key not in known}
-    return LoadedModel(str(description["name"]), restorer, spec, description["normalisation"], digest, info)
+    return LoadedModel(Path(folder).name, restorer, spec, description["normalisation"], digest, info)
 
 
 def _read_description(path: Path) -> dict[str, Any]:

@@ -13,12 +13,14 @@ from cvdm_core.nights.forecast import Unmeasured, capacity, forecast
 from cvdm_core.nights.planning import make_plan
 from cvdm_core.nights.shortening import write_samples
 from cvdm_core.records.throughput import read_throughput, throughput_file
+from cvdm_core.routing import find_routes
 from cvdm_core.sheet import Acquisition, read_sheet
 
 
 def to_restore(config: Config) -> dict[str, Acquisition]:
-    """Return the registered rows of the sheet that are to be restored, by name."""
-    return {name: row for name, row in read_sheet(config.acquisitions).items() if row.registered and row.split in config.restore}
+    """Return the registered rows of the sheet that are to be restored and have a model, by name."""
+    rows = read_sheet(config.acquisitions)
+    return {name: rows[name] for name in find_routes(config, rows.values()).configs}
 
 
 def plan(course: Course) -> None:
@@ -35,6 +37,8 @@ def plan(course: Course) -> None:
     write_samples(config, {}, "")  # takes old notes away from cells that a person has emptied, before anything is planned from them
     jobs = planned_jobs(snakemake(order.profile, order.configs))
     rows = to_restore(config)
+    routes = find_routes(config, read_sheet(config.acquisitions).values())
+    course.problems += [f"Not restored: {sentence}" for sentence in routes.sentences()]
     planned = {job.acquisition for job in jobs}
     names = [name for name in rows if name in planned]
     if course.until is not None and names:

@@ -17,10 +17,12 @@ from cvdm_core.images.tiles import n_blocks
 from cvdm_core.nights.driver import Job
 from cvdm_core.nights.planning import BETWEEN_JOBS_S, FEWEST_SAMPLES, Capacity, Work
 from cvdm_core.records.throughput import Throughput, expected_seconds
-from cvdm_core.sheet import Acquisition, settings_for
+from cvdm_core.routing import Router
+from cvdm_core.sheet import Acquisition
 from cvdm_core.workload import block_megapixels, megapixels, training_megapixels
 
-AFTER_SAMPLING = ("stitch", "evaluate", "report")
+WORKS_AT = {"ingest": ("ingest",), "stitch": ("stitch",), "evaluate": ("evaluate", "report")}
+"""The stages that a job of a rule goes through, apart from sampling."""
 
 
 class Unmeasured(Exception):
@@ -53,19 +55,21 @@ def forecast(config: Config, rows: Mapping[str, Acquisition], jobs: Sequence[Job
     """
     planned = Counter((job.acquisition, job.rule) for job in jobs)
     names = {job.acquisition for job in jobs}
-    return [_work(config, row, planned, throughput, between) for row in in_order(rows) if row.acquisition in names]
+    router = Router(config)
+    return [_work(router, row, planned, throughput, between) for row in in_order(rows) if row.acquisition in names]
 
 
-def _work(config: Config, row: Acquisition, planned: Mapping[tuple[str, str], int], throughput: Throughput, between: float) -> Work:
-    own = settings_for(config, row)
+def _work(router: Router, row: Acquisition, planned: Mapping[tuple[str, str], int], throughput: Throughput, between: float) -> Work:
+    own = router.configuration(row)
     name, model = row.acquisition, own.model.name
     blocks = planned.get((name, "sample"), 0)
 
-    def seconds(stage: str) -> float:
-        return between + _expected(throughput, stage, megapixels(own, row, stage), "" if stage == "ingest" else model)
+    def seconds(rule: str) -> float:
+        stages = ((stage, "" if stage == "ingest" else model) for stage in WORKS_AT[rule])
+        return between + sum(_expected(throughput, stage, megapixels(own, row, stage), of) for stage, of in stages)
 
     def block_seconds(row: Acquisition, samples: int) -> float:
-        fewer = settings_for(config, row.model_copy(update={"samples": samples}))
+        fewer = router.configuration(row.model_copy(update={"samples": samples}))
         return between + _expected(throughput, "sample", block_megapixels(fewer, row), model)
 
     if blocks:
@@ -76,7 +80,7 @@ def _work(config: Config, row: Acquisition, planned: Mapping[tuple[str, str], in
     return Work(
         name,
         before=(seconds("ingest"),) if planned.get((name, "ingest")) else (),
-        after=tuple(seconds(stage) for stage in AFTER_SAMPLING if planned.get((name, stage))),
+        after=tuple(seconds(rule) for rule in ("stitch", "evaluate") if planned.get((name, rule))),
         blocks=blocks,
         block_seconds=partial(block_seconds, row),
         samples=own.sampling.samples,

@@ -104,7 +104,7 @@ def look(course: Course) -> None:
 
 def run(course: Course) -> None:
     """Run the workflow, and find out what came of it."""
-    before = stamps(course.config, course.names)
+    before = stamps(course.config, to_restore(course.config), course.names)
     code = 0
     try:
         if course.targets:
@@ -112,7 +112,7 @@ def run(course: Course) -> None:
     finally:
         course.came = came = outcome(course.config, to_restore(course.config), course.names, before, course.started)
         if act := sorted({failure.subject for failure in came.failed if failure.act}):
-            course.problems.append(f"Failed: {', '.join(act)}. Below, and on the index page, stands why and what to do.")
+            course.problems.append(f"Failed: {', '.join(act)}; why, and what to do, stands under their names.")
         wait_for(course.config.acquisitions, PATIENCE_S)
         record_progress(course.config, came.notes)
     if code in TIMED_OUT:

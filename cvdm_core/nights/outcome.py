@@ -13,11 +13,13 @@ from cvdm_core import paths
 from cvdm_core.acquisitions.progress import Failed
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
+from cvdm_core.records.failures import failure_path
 from cvdm_core.records.nights import StageFailure
-from cvdm_core.records.receipts import failure_path, read_json
+from cvdm_core.records.receipts import read_json
+from cvdm_core.routing import Router
 from cvdm_core.sheet import Acquisition
 
-PASSING = ("interrupted",)
+PASSING = ("cancelled", "killed", "preempted", "time")
 """Classes of failures for which nobody must act: the next run goes on."""
 SKEW_S = 120.0
 """By how much the clock of a node may be behind ours."""
@@ -35,9 +37,10 @@ class Outcome:
     megapixels: float = 0.0
 
 
-def stamps(config: Config, names: Iterable[str]) -> dict[str, int]:
+def stamps(config: Config, rows: Mapping[str, Acquisition], names: Iterable[str]) -> dict[str, int]:
     """Return when the reports of acquisitions were made [ns], of those that have one."""
-    found = {name: paths.report_receipt(config, name) for name in names}
+    router = Router(config)
+    found = {name: paths.report_receipt(router.configuration(rows[name]), name) for name in names if name in rows}
     return {name: path.stat().st_mtime_ns for name, path in found.items() if path.is_file()}
 
 
@@ -46,6 +49,8 @@ def outcome(config: Config, rows: Mapping[str, Acquisition], names: Iterable[str
 
     Parameters
     ----------
+    rows
+        From `to_restore`.
     before
         From `stamps`, before the run.
     since
@@ -55,19 +60,21 @@ def outcome(config: Config, rows: Mapping[str, Acquisition], names: Iterable[str
     notes = dict(_notes(config, {*wanted, config.model.name}))
     failed = tuple(notes.values())
     broken = {failure.subject for failure in failed}
-    after = stamps(config, wanted)
+    after = stamps(config, rows, wanted)
     restored = tuple(name for name in wanted if name not in broken and after.get(name, 0) != before.get(name, 0))
     unfinished = tuple(name for name in wanted if name not in broken and name not in restored)
     receipts = [paths.train_receipt(config)]
-    for name in wanted:
-        receipts += sorted((paths.restored_folder(config, name) / "blocks").glob("*.json"))
+    router = Router(config)
+    configs = {name: router.configuration(rows[name]) for name in wanted if name in rows}
+    for name, own in configs.items():
+        receipts += sorted((paths.restored_folder(own, name) / "blocks").glob("*.json"))
     return Outcome(
         restored=restored,
         unfinished=unfinished,
         failed=failed,
         notes={note.subject: Failed(note.kind, note.message, path, note.act) for path, note in notes.items() if note.subject in rows},
         gpu_seconds=sum(_gpu_seconds(path, since) for path in receipts),
-        megapixels=sum(prod(rows[name].restored_shape(config.model.scale)) for name in restored if name in rows) / 1e6,
+        megapixels=sum(prod(rows[name].restored_shape(configs[name].model.scale)) for name in restored if name in configs) / 1e6,
     )
 
 

@@ -29,7 +29,8 @@ from cvdm_core.quality.resolution import BAND, FRC_CROP, FRC_SHORTEST, FRC_THRES
 from cvdm_core.quality.table import DEFINITIONS, Row, make_row, to_frame, write_results
 from cvdm_core.quality.uncertainty import expected_coverage
 from cvdm_core.records.receipts import sha256_file, stage
-from cvdm_core.sheet import Acquisition, find_acquisition, settings_for
+from cvdm_core.routing import routed
+from cvdm_core.sheet import Acquisition, find_acquisition
 from cvdm_core.workload import megapixels
 
 NO_TRUTH = "no target was acquired"
@@ -86,7 +87,7 @@ def evaluate(config: Config, acquisition: str) -> None:
         If the acquisition is not in the sheet, or it was not ingested and restored.
     """
     row = find_acquisition(config.acquisitions, acquisition)
-    config = settings_for(config, row)
+    config = routed(config, row)
     folder = paths.restored_folder(config, acquisition)
     with stage(paths.evaluate_receipt(config, acquisition), "evaluate", acquisition, config.results) as receipt:
         for source in (paths.ingest_receipt(config, acquisition), paths.stitch_receipt(config, acquisition)):

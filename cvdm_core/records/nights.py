@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cvdm_core.files import disk_full_named
 
-LINE = 40_000
-"""Bytes that a line has at most, roughly: so much is read from the end of the file for each night that is wanted."""
+PIECE = 100_000
+"""Bytes that are read from the end of the file at first; it has a line of a few kilobytes for each night of years."""
 
 
 class StageFailure(BaseModel):
@@ -94,20 +95,22 @@ def add_night(results: str | Path, night: Night) -> None:
 
 def read_nights(results: str | Path, last: int) -> list[Night]:
     """Return the last nights, the latest first; lines that cannot be read are passed over, a missing file has none."""
+    found: list[Night] = []
     try:
         with open(nights_file(results), "rb") as stream:
-            size = stream.seek(0, os.SEEK_END)
-            begin = max(0, size - last * LINE)
-            stream.seek(begin)
-            lines = stream.read().split(b"\n")[1 if begin else 0 :]
+            begin = size = stream.seek(0, os.SEEK_END)
+            while begin and len(found) < last:
+                begin = max(0, size - max(PIECE, 2 * (size - begin)))
+                stream.seek(begin)
+                found = _parsed(stream.read(size - begin).split(b"\n")[1 if begin else 0 :])
     except OSError:
         return []
-    found: list[Night] = []
+    return found[:last]
+
+
+def _parsed(lines: list[bytes]) -> list[Night]:
+    found = []
     for line in reversed(lines):
-        try:
+        with suppress(ValidationError):
             found.append(Night.model_validate_json(line))
-        except ValidationError:
-            continue
-        if len(found) == last:
-            break
     return found

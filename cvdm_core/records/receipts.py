@@ -1,7 +1,7 @@
 """Receipts: a small JSON beside each result, written last and by rename. No receipt, no result.
 
-Every `cvdm` stage runs inside `stage(...)`: on success the receipt is written; on failure a note of what failed is left where the
-index page finds it, and an old note goes away with the next success.
+Every `cvdm` stage runs inside `stage(...)`: a note says that it runs; on success the receipt is written; on failure a note of what failed
+is left where the index page finds it, and an old note goes away with the next success.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ from typing import Any
 from cvdm_core import __version__
 from cvdm_core.errors import DiskFullError, UserError
 from cvdm_core.files import disk_full_named, write_file
+from cvdm_core.records.failures import failure_path, judge, write_failure
+from cvdm_core.records.running import announced
 from cvdm_core.records.usage import measured
 
 VERSIONED_PACKAGES = ("torch", "numpy", "zarr", "tifffile", "imagecodecs", "scikit-image")
@@ -86,11 +87,6 @@ class Receipt:
     usage: dict[str, Any] = field(default_factory=dict)
 
 
-def failure_path(results: str | Path, stage: str, subject: str, part: str = "") -> Path:
-    """Return where the note of a failed stage lies, for the index page."""
-    return Path(results) / ".failures" / f"{'.'.join(filter(None, (stage, subject, part)))}.json"
-
-
 @contextmanager
 def stage(path: str | Path, stage: str, subject: str, results: str | Path, part: str = "") -> Iterator[Receipt]:
     """Run the body of one stage; write its receipt to `path` on success, a failure note below `results` otherwise.
@@ -100,33 +96,17 @@ def stage(path: str | Path, stage: str, subject: str, results: str | Path, part:
     """
     receipt = Receipt(stage, subject)
     begin = time.perf_counter()
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    note = failure_path(results, stage, subject, part)
-    try:
-        # The disk: for what libraries write; our own files are named one by one.
-        with measured(receipt, versions()), disk_full_named(Path(path).parent):
-            yield receipt
-    except BaseException as error:
-        with suppress(DiskFullError):  # no space for the note either: the error itself is what must be seen
-            write_json(note, _failure(stage, subject, error, started))
-        raise
-    machine = {"host": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()}
-    content = {**receipt.__dict__, "versions": versions(), "machine": machine}
-    write_json(path, {**content, "started": started, "seconds": round(time.perf_counter() - begin, 3)})
-    note.unlink(missing_ok=True)
-
-
-def _failure(stage: str, subject: str, error: BaseException, started: str) -> dict[str, Any]:
-    if isinstance(error, DiskFullError):
-        kind, message = "file system", str(error)
-    elif isinstance(error, UserError):
-        kind, message = "damaged input or configuration", str(error)
-    elif isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        kind, message = "out of memory", f"{error}; give the job more memory, or lower sampling.tile or training.batch."
-    elif isinstance(error, (KeyboardInterrupt, SystemExit)):
-        kind, message = "interrupted", "The stage was stopped from outside; run the workflow again and it goes on."
-    elif isinstance(error, OSError):
-        kind, message = "file system", f"{error}; check space and permissions, then run the workflow again."
-    else:
-        kind, message = "bug", f"{type(error).__name__}: {error}; the log has the traceback, please report it."
-    return {"stage": stage, "subject": subject, "class": kind, "message": message, "started": started}
+    with announced(results, stage, subject, part) as who:
+        try:
+            # The disk: for what libraries write; our own files are named one by one.
+            with measured(receipt, versions()), disk_full_named(Path(path).parent):
+                yield receipt
+        except BaseException as error:
+            with suppress(DiskFullError):  # no space for the note either: the error itself is what must be seen
+                if not (who.job and isinstance(error, (KeyboardInterrupt, SystemExit))):  # SLURM knows why, and is asked later
+                    write_failure(results, who, *judge(error))
+            raise
+        machine = {"host": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()}
+        content = {**receipt.__dict__, "versions": versions(), "machine": machine}
+        write_json(path, {**content, "started": who.started, "seconds": round(time.perf_counter() - begin, 3)})
+    failure_path(results, stage, subject, part).unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cvdm_core.errors import UserError
-from cvdm_core.files import PARTIAL
+from cvdm_core.files import PARTIAL, files_below
 from cvdm_core.records.receipts import read_json, sha256_file
 
 STORE = ".ome.zarr"
@@ -23,9 +23,10 @@ def folder_checksums(folder: Path, known: Mapping[str, list[Any]] | None = None)
 
     `known` has those that were taken while the files were written; they are not read again, and stand for what was meant.
     """
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     known = known or {}
-    return {"files": {name: known.get(name) or [(folder / name).stat().st_size, sha256_file(folder / name)] for name in names}}
+    return {
+        "files": {name: known.get(name) or [(folder / name).stat().st_size, sha256_file(folder / name)] for name in files_below(folder)}
+    }
 
 
 def verify(folders: Sequence[Path], check_store: Callable[[Path], None] | None = None) -> list[str]:
@@ -56,7 +57,7 @@ def verify(folders: Sequence[Path], check_store: Callable[[Path], None] | None =
             continue
         if "stage" not in content or not isinstance(content.get("wrote"), Mapping):
             continue
-        for name, record in content["wrote"].items():
+        for name, record in _where_now(receipt, content):
             claimed.add(Path(name).resolve())
             found = _check(Path(name), record, receipt)
             problems += found
@@ -89,6 +90,15 @@ def _stores(folder: Path) -> Iterator[Path]:
         yield from (place / name for name in folders if name.endswith((STORE, PARTIAL)))
 
 
+def _where_now(receipt: Path, content: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return what a receipt claims by path; a model's files lie beside its receipt, wherever and under which name it was trained."""
+    wrote: Mapping[str, Any] = content["wrote"]
+    if content["stage"] != "train" or not wrote:
+        return list(wrote.items())
+    trained = os.path.commonpath([Path(name).parent for name in wrote])
+    return [(str(receipt.parent / os.path.relpath(name, trained)), record) for name, record in wrote.items()]
+
+
 def _structure(store: Path, check_store: Callable[[Path], None], known: list[str]) -> list[str]:
     try:
         check_store(store)
@@ -110,8 +120,7 @@ def _check(path: Path, record: Any, receipt: Path) -> list[str]:
     problems = []
     for name, (size, checksum) in files.items():
         problems += _check_file(path / name, size, checksum, f"{path}: {name}")
-    found = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
-    surplus = sorted(found - set(files))
+    surplus = [name for name in files_below(path) if name not in files]
     return problems + [f"{path}: {name} is not in {receipt}; delete it, or run the stage again." for name in surplus]
 
 

@@ -22,12 +22,14 @@ from cvdm_core.files import write_file
 from cvdm_core.quality.uncertainty import expected_coverage
 from cvdm_core.records.receipts import read_json, sha256_file, stage
 from cvdm_core.report import figures, tables
+from cvdm_core.report.card import write_card
 from cvdm_core.report.certificate import certificate_table
 from cvdm_core.report.gallery import channel_pictures
 from cvdm_core.report.mosaic import mosaic_view
 from cvdm_core.report.page import render
 from cvdm_core.report.planes import find_sources
 from cvdm_core.report.provenance import facts, methods
+from cvdm_core.routing import routed
 from cvdm_core.sheet import Acquisition, find_acquisition
 from cvdm_core.workload import megapixels
 
@@ -40,13 +42,15 @@ def write_report(config: Config, acquisition: str) -> Path:
     UserError
         If the acquisition is not in the sheet, or a store, a receipt or the metrics are missing or damaged.
     """
+    row = find_acquisition(config.acquisitions, acquisition)
+    config = routed(config, row)
     page = paths.report_page(config, acquisition)
     with stage(paths.report_receipt(config, acquisition), "report", acquisition, config.results) as receipt:
         row = find_acquisition(config.acquisitions, acquisition)
         read = [paths.stitch_receipt(config, acquisition), paths.evaluate_receipt(config, acquisition)]
         write_file(page, render("acquisition.html.j2", **_content(config, row)))
         receipt.read = {str(path): sha256_file(path) for path in read}
-        receipt.wrote = {str(page): sha256_file(page)}
+        receipt.wrote = {str(path): sha256_file(path) for path in (page, write_card(config, row))}
         receipt.usage["megapixels"] = megapixels(config, row, "report")
         receipt.details = {"bytes": page.stat().st_size}
     return page

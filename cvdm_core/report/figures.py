@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import matplotlib
 import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
@@ -168,3 +170,20 @@ def training(series: dict[str, tuple[NDArray[np.floating], NDArray[np.floating]]
             axes.yaxis.set_minor_formatter(NullFormatter())
         _legend(axes)
         return _markup(figure, "Training: " + escape(ylabel) + " over optimiser steps")
+
+
+def trend(lines: Mapping[str, Sequence[tuple[date, float]]], ylabel: str) -> Markup | None:
+    """A figure over days, a line with points for each name."""
+    if len({day for points in lines.values() for day, _ in points}) < 2:
+        return None
+    palette = ("#1f83c8", "#d98200", "#c05a9d", "#4aa173", INK)
+    with matplotlib.rc_context(_RC):
+        figure, axes = _canvas("day on which it was measured", _plain(ylabel))
+        for (name, points), colour, marker in zip(lines.items(), palette, "os^Dv", strict=False):
+            days, values = zip(*points, strict=True)
+            axes.plot(days, values, label=_plain(name, 30), color=colour, marker=marker, markersize=4, linewidth=1.5)
+        locator = AutoDateLocator(maxticks=6)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        _legend(axes)
+        return _markup(figure, f"{_plain(ylabel)} over days, by instrument")

@@ -15,21 +15,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
-
 from cvdm_core import paths
 from cvdm_core.acquisitions.refusals import refusals_file
+from cvdm_core.cluster.aftermath import recent_mishaps, settle
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.files import write_file
 from cvdm_core.records.receipts import read_json
 from cvdm_core.report import tables
+from cvdm_core.report.card import CardFacts, read_card, seconds_of
+from cvdm_core.report.nights import last_nights, trends
 from cvdm_core.report.page import render
-from cvdm_core.report.pictures import ScaleBar, display_shape, match, png_uri, resize, scale_bar, window
-from cvdm_core.report.planes import find_sources, open_plane, read_field
+from cvdm_core.routing import Routes, find_routes
 from cvdm_core.sheet import Acquisition, read_sheet
 
-THUMBNAIL = 128  # longer side [pixels]
+SHOWN = 200
+"""Cards with pictures: the newest, and all with a failure. Thousands would make a page of tens of megabytes; the older stand in a table."""
 
 
 @dataclass(frozen=True)
@@ -44,28 +45,17 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Thumbnail:
-    """Left half input, right half restored."""
-
-    src: str
-    width: int
-    height: int
-    bar: ScaleBar
-
-
-@dataclass(frozen=True)
 class Card:
-    """One acquisition on the page."""
+    """One acquisition on the page; `config` is the one that it is restored with."""
 
     row: Acquisition
+    config: Config
+    route: str
     state: str
     detail: str
     link: str
-    thumbnail: Thumbnail | None
-    figures: tuple[tables.KeyFigure, ...]
+    facts: CardFacts
     failures: tuple[Failure, ...]
-    gain: float
-    problem: str
     pair: Pair | None
     mosaic: tuple[str, ...]
 
@@ -80,24 +70,42 @@ class Pair:
 
 def write_index(config: Config) -> Path:
     """Write the page over all acquisitions of the sheet, in its order, and return its path."""
-    failures = read_failures(Path(config.results) / ".failures")
     problems: list[str] = []
     rows: dict[str, Acquisition] = {}
     try:
         rows = read_sheet(config.acquisitions)
     except UserError as error:
         problems.append(str(error))
-    cards = [_card(config, row, [failure for failure in failures if failure.subject == name]) for name, row in rows.items()]
+    try:
+        settle(Path(config.results), rows)
+        happened = recent_mishaps()
+    except Exception as error:  # what is noted already must be shown all the same
+        happened = []
+        problems.append(f"What SLURM says of killed jobs could not be noted ({' '.join(str(error).split())[:200]}).")
+    failures = read_failures(Path(config.results) / ".failures")
+    routes = find_routes(config, rows.values())
+    of: dict[str, list[Failure]] = {}
+    for failure in failures:
+        of.setdefault(failure.subject, []).append(failure)
+    cards = [_card(config, routes, row, of.get(name, [])) for name, row in rows.items()]
     cards.sort(key=lambda card: card.state == "training only")  # people come for what was restored
+    newest = {card.row.acquisition for card in [card for card in cards if card.state != "training only"][-SHOWN:]}
+    shown = [card for card in cards if len(cards) <= SHOWN or card.failures or card.row.acquisition in newest]
+    names = {card.row.acquisition for card in shown}
     page = paths.index_page(config)
     content = render(
         "index.html.j2",
-        cards=cards,
+        cards=shown,
+        older=[card for card in cards if card.row.acquisition not in names],
+        nights=last_nights(config.results),
+        trends=trends((card.row, card.facts) for card in cards),
         problems=problems,
         refused=read_refused(Path(config.acquisitions)),
         other_failures=[failure for failure in failures if failure.subject not in rows],
+        happened=happened,
         totals=_totals(config, cards),
-        model=config.model.name,
+        models=sorted({route.model for route in routes.routes.values()}) or [config.model.name],
+        unrouted=routes.sentences(),
         sheet=config.acquisitions,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -129,29 +137,17 @@ def read_refused(sheet: Path) -> list[dict[str, str]]:
     return [{key: str(row.get(key) or "") for key in ("acquisition", "file", "problem")} for row in rows]
 
 
-def _card(config: Config, row: Acquisition, failures: Sequence[Failure]) -> Card:
+def _card(config: Config, routes: Routes, row: Acquisition, failures: Sequence[Failure]) -> Card:
+    config = routes.configs.get(row.acquisition, config)
     page = paths.report_page(config, row.acquisition)
-    done = page.is_file() and paths.report_receipt(config, row.acquisition).is_file()
-    state, detail = _state(config, row, failures, done)
-    thumbnail: Thumbnail | None = None
-    figures: tuple[tables.KeyFigure, ...] = ()
-    gain, problems = math.nan, []
-    if done:
-        try:
-            thumbnail = _thumbnail(config, row)
-        except Exception as error:  # the page must be written whatever a damaged store raises; the reader is told
-            problems.append(f"The picture could not be read ({_short(error)}); run `cvdm verify` to see what is damaged.")
-        try:
-            frame = tables.read_metrics(paths.restored_folder(config, row.acquisition) / "metrics.tsv")
-            figures = tuple(tables.key_figures(frame, math.nan)[:3])
-            before, after = tables.before_after(frame, "psnr_si")
-            gain = after - before
-        except Exception as error:
-            problems.append(f"The metrics could not be read ({_short(error)}).")
+    unrouted = row.acquisition in routes.problems
+    done = not unrouted and page.is_file() and paths.report_receipt(config, row.acquisition).is_file()
+    state, detail = ("no model", "") if unrouted and not failures else _state(config, row, failures, done)
+    facts = read_card(config, row) if done else CardFacts()
     link = quote(os.path.relpath(page, paths.index_page(config).parent).replace(os.sep, "/")) if done else ""
-    return Card(
-        row, state, detail, link, thumbnail, figures, tuple(failures), gain, " ".join(problems), _pair(config, row), _mosaic(config, row)
-    )
+    route = routes.routes.get(row.acquisition)
+    chosen = f"{route.model}, by {' and '.join(route.chosen_by)}" if route and route.chosen_by else ""
+    return Card(row, config, chosen, state, detail, link, facts, tuple(failures), _pair(config, row), _mosaic(config, row))
 
 
 def _pair(config: Config, row: Acquisition) -> Pair | None:
@@ -176,10 +172,6 @@ def _mosaic(config: Config, row: Acquisition) -> tuple[str, ...]:
         return ()
 
 
-def _short(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-
-
 def _state(config: Config, row: Acquisition, failures: Sequence[Failure], done: bool) -> tuple[str, str]:
     """Return the state of an acquisition and a few words about it."""
     if failures:
@@ -198,55 +190,25 @@ def _state(config: Config, row: Acquisition, failures: Sequence[Failure], done: 
     return "not yet", f"{reached[-1]} so far" if reached else ""
 
 
-def _thumbnail(config: Config, row: Acquisition) -> Thumbnail:
-    """Draw the first channel of the input and of the restored image, half and half, in one display window."""
-    sources = find_sources(config, row)
-    whole = open_plane(*sources.of("restored"), 0)
-    shape = display_shape((whole.shape[0], whole.shape[1]), THUMBNAIL)
-    shrinks = whole.shape[0] / shape[0]
-    restored, raw = (read_field(sources, kind, 0, shape, shrinks) for kind in ("restored", "input"))
-    picture = np.where(np.arange(shape[1]) < shape[1] // 2, match(raw, restored)(raw), restored)
-    bar = scale_bar(whole.shape[1] * whole.attrs["pixel_size_um"][1], share=0.4)
-    return Thumbnail(png_uri(resize(picture, shape), window(restored), levels=64), shape[1], shape[0], bar)
-
-
 def _totals(config: Config, cards: Sequence[Card]) -> list[tuple[str, str]]:
     """Return the run in numbers: states, pixels, computing time, and what was gained on average."""
     states = [card.state for card in cards]
     totals: list[tuple[str, str]] = [
-        (state, str(states.count(state))) for state in ("restored", "failed", "not yet", "training only") if state in states
+        (state, str(states.count(state))) for state in ("restored", "failed", "no model", "not yet", "training only") if state in states
     ]
-    finished = [card.row for card in cards if card.state == "restored"]
-    pixels = sum(math.prod(row.restored_shape(config.model.scale)) for row in finished)
+    finished = [card for card in cards if card.state == "restored"]
+    pixels = sum(math.prod(card.row.restored_shape(card.config.model.scale)) for card in finished)
     if pixels:
         totals.append(("megapixels restored", f"{pixels / 1e6:.3g}"))
-    seconds = {name: _seconds(path) for name, path in _receipts(config, finished)}
-    if restoring := sum(value for name, value in seconds.items() if name != "train"):
+    if restoring := sum(card.facts.seconds for card in cards if card.state == "restored"):
         totals.append(("time in restoration jobs", _duration(restoring)))
-    if seconds.get("train"):
-        totals.append(("time of training", _duration(seconds["train"])))
-    gains = [card.gain for card in cards if card.state == "restored" and math.isfinite(card.gain)]
+    if training := seconds_of(paths.train_receipt(config)):
+        totals.append(("time of training", _duration(training)))
+    gains = [card.facts.gain for card in cards if card.state == "restored" and card.facts.gain is not None]
     if gains:
         label = f"mean gain in PSNR over the input ({len(gains)} with truth)"
         totals.append((label, f"{tables.signed(sum(gains) / len(gains), 1)} dB"))
     return totals
-
-
-def _receipts(config: Config, rows: Sequence[Acquisition]) -> list[tuple[str, Path]]:
-    found = [("train", paths.train_receipt(config))]
-    for row in rows:
-        folder = paths.restored_folder(config, row.acquisition)
-        receipts = [paths.ingest_receipt(config, row.acquisition), *sorted(folder.glob("blocks/*.json")), *sorted(folder.glob("*.json"))]
-        found += [(str(path), path) for path in receipts]
-    return found
-
-
-def _seconds(path: Path) -> float:
-    """Return how long the stage of a receipt took; 0 where the receipt is missing or damaged (verify tells)."""
-    try:
-        return float(read_json(path).get("seconds", 0.0))
-    except (UserError, OSError, TypeError, ValueError):
-        return 0.0
 
 
 def _duration(seconds: float) -> str:

@@ -41,6 +41,7 @@ def facts(
         ("Acquired", row.acquired),
         ("Assumed, because the file does not say", row.assumed),
         ("Model", f"{config.model.name} ({config.model.objective}, schedule {config.model.schedule.kind})"),
+        ("Model chosen by", ", ".join(stitched.get("settings", {}).get("routing", {}).get("chosen_by", []))),
         ("Model weights, sha256", weights_sha256(sources)),
         ("Posterior samples", str(sampling.samples) if "std" in sources.extra else "none (one estimate)"),
         ("Denoising steps", f"{sampling.steps}, {sampling.method}"),

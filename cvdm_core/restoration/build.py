@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from rich.console import Console
 from rich.progress import track
 
 from cvdm_core import paths
 from cvdm_core.config import Config
-from cvdm_core.files import PARTIAL
+from cvdm_core.files import PARTIAL, files_below
 from cvdm_core.images.mosaic import ATTRIBUTE as MOSAIC
 from cvdm_core.images.omezarr import create_image
 from cvdm_core.images.omezarr_metadata import ImageInfo, display_windows, target_origin_um, write_metadata
 from cvdm_core.images.pyramid_writer import PyramidWriter, nested
 from cvdm_core.images.reading import open_image
+from cvdm_core.images.stored import StoredLevel
 from cvdm_core.images.tiles import Shard, shards
 from cvdm_core.model.folder import LoadedModel
 from cvdm_core.records.receipts import sha256_file
@@ -58,18 +58,17 @@ def build_store(
         levels0 = _open_levels0(plan)
         for shard in _with_progress(config, plan):
             for quantity, writer in writers.items():
-                files |= writer.add(shard, np.asarray(levels0[quantity][shard.t, shard.c, shard.z, shard.y, shard.x]))
+                files |= writer.add(shard, levels0[quantity].read(shard.t, shard.c, shard.z, shard.y, shard.x))
     for quantity in plan.quantities:
         write_metadata(store, path_in_store(quantity), _describe(config, plan, model, quantity, intensity_map, store))
-    for path in store.rglob("*"):
-        name = path.relative_to(store).as_posix()
-        if path.is_file() and name not in files and not name.endswith(PARTIAL):
-            files[name] = [path.stat().st_size, sha256_file(path)]
+    for name in files_below(store):
+        if name not in files and not name.endswith(PARTIAL):
+            files[name] = [(store / name).stat().st_size, sha256_file(store / name)]
     return store, files, held, intensity_map
 
 
-def _open_levels0(plan: Plan) -> dict[str, zarr.Array[Any]]:
-    return {quantity: zarr.open_array(plan.partial / path_in_store(quantity) / "0", mode="r") for quantity in plan.quantities}
+def _open_levels0(plan: Plan) -> dict[str, StoredLevel]:
+    return {quantity: StoredLevel(plan.partial, path_in_store(quantity)) for quantity in plan.quantities}
 
 
 def _with_progress(config: Config, plan: Plan) -> Iterator[Shard]:
@@ -102,7 +101,7 @@ def _write_integers(config: Config, plan: Plan, store: Path, intensity_map: Inte
     for shard in _with_progress(config, plan):
         level0: Files = {}
         for quantity, source in sources.items():
-            plane = np.asarray(source[shard.t, shard.c, shard.z, shard.y, shard.x])
+            plane = source.read(shard.t, shard.c, shard.z, shard.y, shard.x)
             if quantity != "std":
                 counts = np.rint((plane.astype(np.float64) - intensity_map["offset"]) / intensity_map["scale"])
                 plane = counts.clip(0, LARGEST_INTEGER).astype(np.uint16)

@@ -19,6 +19,7 @@ from cvdm_core.images.tiles import Shape, Shard
 from cvdm_core.model.folder import LoadedModel
 from cvdm_core.records.receipts import fingerprint, read_json, sha256_file, write_json
 from cvdm_core.restoration.statistics import statistics_of
+from cvdm_core.routing import Router
 from cvdm_core.sheet import Acquisition
 
 Files = dict[str, list[int | str]]
@@ -107,6 +108,15 @@ def make_plan(config: Config, row: Acquisition, model: LoadedModel) -> Plan:
     )  # fmt: skip
     final = paths.restored_store(config, row.acquisition)
     return Plan(row, row.restored_shape(config.model.scale), quantities, mark, inputs, final)
+
+
+def settings_for_receipt(config: Config, row: Acquisition) -> dict[str, Any]:
+    """Return what the receipts of an acquisition's stages say about settings: how it is sampled and stored, and why by this model."""
+    settings = {section: getattr(config, section).model_dump(mode="json") for section in ("sampling", "store")}
+    if not config.routing:
+        return settings
+    route = Router(config).route(row)
+    return {**settings, "routing": {"model": route.model, "chosen_by": list(route.chosen_by)}}
 
 
 def shard_receipt(plan: Plan, shard: Shard) -> Path:

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from cvdm_core import paths
+from cvdm_core.cluster.clock import Deadline
 from cvdm_core.config import Config
-from cvdm_core.errors import UserError
+from cvdm_core.errors import TimeUpError, UserError
 from cvdm_core.images.omezarr import create_image, write_region
 from cvdm_core.images.tiles import Shard, block_shards, shards
 from cvdm_core.model.folder import LoadedModel, load_model
@@ -27,9 +28,11 @@ from cvdm_core.restoration.plan import (
     path_in_store,
     published_shards,
     record_shard,
+    settings_for_receipt,
 )
 from cvdm_core.restoration.shard import ShardRestorer
-from cvdm_core.sheet import find_acquisition, settings_for
+from cvdm_core.routing import routed
+from cvdm_core.sheet import find_acquisition
 from cvdm_core.workload import megapixels
 
 
@@ -45,14 +48,14 @@ def sample_block(config: Config, acquisition: str, block: int) -> None:
         If the acquisition, its input or the model is missing or does not fit, or there is no such block.
     """
     row = find_acquisition(config.acquisitions, acquisition)
-    config = settings_for(config, row)
+    config = routed(config, row)
     target = paths.block_receipt(config, acquisition, block)
     with stage(target, "sample", acquisition, config.results, part=f"{block:04d}") as receipt:
         model = load_model(paths.model_folder(config))
         plan = make_plan(config, row, model)
         own = block_shards(plan.shape, config.store.shard, config.sampling.shards_per_job, block)
         receipt.read = {str(paths.raw_store(config, acquisition)): plan.inputs, str(paths.model_folder(config)): model.weights_sha256}
-        receipt.settings = {"sampling": config.sampling.model_dump(mode="json"), "store": config.store.model_dump(mode="json")}
+        receipt.settings = settings_for_receipt(config, row)
         done = _published(plan, own) or {shard.index: held for shard in own if (held := held_shard(plan, shard))}
         missing = [shard for shard in own if shard.index not in done]
         label = f"{acquisition}, block {block}"
@@ -87,9 +90,17 @@ def _restore(config: Config, plan: Plan, model: LoadedModel, missing: list[Shard
     restorer = ShardRestorer.of(config, plan, model)
     _say(f"{label}: {len(missing)} shards on {restorer.device_name}, {str(restorer.dtype).removeprefix('torch.')}")
     begin = time.perf_counter()
+    deadline = Deadline.of_this_job()
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task(label, total=len(missing))
-        for shard in missing:
+        longest = 0.0
+        for count, shard in enumerate(missing):
+            if deadline.comes_within(longest):
+                raise TimeUpError(
+                    f"{label}: the job's time limit is near; {count} of {len(missing)} shards are done, and the next attempt does "
+                    "the rest; give it more time (--set-resources sample:runtime=..., in minutes), or lower sampling.shards_per_job."
+                )
+            shard_begin = time.perf_counter()
             files: Files = {}
             ranges = {}
             for quantity, plane in restorer.restore(shard).items():
@@ -100,6 +111,7 @@ def _restore(config: Config, plan: Plan, model: LoadedModel, missing: list[Shard
                 files |= write_region(plan.partial, shard, plane, path_in_store(quantity))
                 ranges[quantity] = (float(plane.min()), float(plane.max()))
             done[shard.index] = record_shard(plan, shard, files, ranges)
+            longest = max(longest, time.perf_counter() - shard_begin)
             progress.advance(bar)
     seconds = time.perf_counter() - begin
     restored = sum(shard.shape[0] * shard.shape[1] for shard in missing) / 1e6

@@ -11,22 +11,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import zarr
-from numpy.typing import NDArray
-
 from cvdm_core import paths
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.files import PARTIAL
 from cvdm_core.images.publishing import publish
+from cvdm_core.images.stored import StoredLevel
 from cvdm_core.images.tiles import block_shards, n_blocks
 from cvdm_core.model.folder import LoadedModel, load_model
 from cvdm_core.records.receipts import read_json, stage, write_json
 from cvdm_core.restoration.build import build_store
-from cvdm_core.restoration.plan import Plan, ShardReceipts, differing, make_plan, path_in_store, published_shards
+from cvdm_core.restoration.plan import Plan, ShardReceipts, differing, make_plan, path_in_store, published_shards, settings_for_receipt
 from cvdm_core.restoration.seams import measure_seams
-from cvdm_core.sheet import find_acquisition, settings_for
+from cvdm_core.routing import routed
+from cvdm_core.sheet import find_acquisition
 from cvdm_core.workload import megapixels
 
 NAMED_BLOCKS = 8
@@ -45,7 +43,7 @@ def stitch(config: Config, acquisition: str) -> None:
         If blocks are missing, damaged or of other settings: names them and the command that restores them.
     """
     row = find_acquisition(config.acquisitions, acquisition)
-    config = settings_for(config, row)
+    config = routed(config, row)
     with stage(paths.stitch_receipt(config, acquisition), "stitch", acquisition, config.results) as receipt:
         model = load_model(paths.model_folder(config))
         plan = make_plan(config, row, model)
@@ -57,7 +55,7 @@ def stitch(config: Config, acquisition: str) -> None:
         published = read_json(plan.published)
         receipt.read = {str(paths.raw_store(config, acquisition)): plan.inputs, str(paths.model_folder(config)): model.weights_sha256}
         receipt.wrote = {str(plan.final): {"files": published["files"]}}
-        receipt.settings = {"sampling": config.sampling.model_dump(mode="json"), "store": config.store.model_dump(mode="json")}
+        receipt.settings = settings_for_receipt(config, row)
         receipt.details = published["details"]
         _remove_leftovers(plan)
 
@@ -148,12 +146,8 @@ def _seams(config: Config, plan: Plan, model: LoadedModel) -> dict[str, Any]:
     period = math.lcm(model.restorer.stride, config.model.scale)
     measured: dict[str, Any] = {}
     for quantity in sorted({"mean", "std"} & set(plan.quantities)):
-        array = zarr.open_array(plan.partial / path_in_store(quantity) / "0", mode="r")
-
-        def read(t: int, c: int, z: int, y: slice, x: slice, array: zarr.Array[Any] = array) -> NDArray[np.generic]:
-            return np.asarray(array[t, c, z, y, x])
-
-        measured[quantity] = measure_seams(read, plan.shape, config.store.shard, period)
+        level = StoredLevel(plan.partial, path_in_store(quantity))
+        measured[quantity] = measure_seams(level.read, plan.shape, config.store.shard, period)
     return measured
 
 

@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from cvdm_core import paths
+from cvdm_core.cluster.clock import Deadline
 from cvdm_core.config import Config, TrainingSettings
 from cvdm_core.errors import UserError
 from cvdm_core.model import build_model, choose_device, resolve_precision
@@ -66,7 +67,15 @@ def fit(problem: Problem) -> TrainingState:
     reader = CropReader(problem.training, settings.crop, problem.maps(problem.training))
     module = TrainingModule(build_model(problem.spec, settings.seed), settings, places, reader, state)
     validation = problem.validation_crops(problem.validation) if problem.validation else None
-    watch = Watch(problem.state_folder, state, validation, settings.save_every, settings.validate_every, problem.config.model.name)
+    watch = Watch(
+        problem.state_folder,
+        state,
+        validation,
+        settings.save_every,
+        settings.validate_every,
+        problem.config.model.name,
+        Deadline.of_this_job(),
+    )
     trainer = _trainer(settings, problem.state_folder, state.step, watch)
     with warnings.catch_warnings():
         for harmless in (".*does not have many workers", ".*smaller than the logging interval", ".*treespec"):

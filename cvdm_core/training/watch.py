@@ -17,6 +17,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cvdm_core.cluster.clock import Deadline
+from cvdm_core.errors import TimeUpError
 from cvdm_core.model import Restorer
 from cvdm_core.training.module import TrainingModule, learning_rate
 from cvdm_core.training.pictures import draw_validation
@@ -46,6 +48,8 @@ class Watch(pl.Callback):  # type: ignore[misc]  # Lightning is not typed strict
         In steps.
     name : str
         Of the model, for the progress bar.
+    deadline : Deadline
+        Shortly before it the state is saved, and the training ends with a `TimeUpError`: the next attempt goes on.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Watch(pl.Callback):  # type: ignore[misc]  # Lightning is not typed strict
         save_every: int,
         validate_every: int,
         name: str,
+        deadline: Deadline,
     ) -> None:
         self.folder = folder
         self.state = state
@@ -63,6 +68,7 @@ class Watch(pl.Callback):  # type: ignore[misc]  # Lightning is not typed strict
         self._save_every = save_every
         self._validate_every = validate_every
         self._name = name
+        self._deadline = deadline
         self._saved_at = self._counted_at = time.monotonic()
         self._bar: Progress | None = None
 
@@ -79,6 +85,7 @@ class Watch(pl.Callback):  # type: ignore[misc]  # Lightning is not typed strict
         """Look after the step that was just taken. Callbacks come before the module's own hook, so it is asked to finish the step."""
         module = _module(pl_module)
         module.finish_step()
+        time_is_up = self._deadline.comes_within() and module.step < module.settings.steps
         if trainer.is_global_zero:
             last = module.step == module.settings.steps
             if module.step % CURVE_EVERY == 0 or last:
@@ -86,12 +93,17 @@ class Watch(pl.Callback):  # type: ignore[misc]  # Lightning is not typed strict
             if module.step % self._validate_every == 0 or last:
                 self._validate(trainer, module)
             due = module.step % self._save_every == 0 or time.monotonic() - self._saved_at > SAVE_SECONDS
-            if due or last or trainer.received_sigterm:
+            if due or last or trainer.received_sigterm or time_is_up:
                 self._save(module)
             if self._bar:
                 self._bar.update(self._bar.task_ids[0], completed=module.step)
         if trainer.received_sigterm:
             raise SystemExit(EXIT_TERMINATED)
+        if time_is_up:
+            raise TimeUpError(
+                f"training {self._name}: the job's time limit is near; step {module.step} of {module.settings.steps} is saved, and "
+                "the next attempt goes on from there; give it more time: --set-resources train:runtime=... (minutes)."
+            )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the bar away."""

@@ -68,10 +68,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Scene:
-    """An acquisition as it is looked at."""
+    """An acquisition as it is looked at; `unrouted` is why no model restores it, if so."""
 
     config: Config
     row: Acquisition
+    unrouted: str = ""
 
     def stores(self) -> dict[str, Path]:
         """Return the stores that exist now, by the name under which they are served."""
@@ -93,6 +94,8 @@ class Scene:
 
     def notes(self) -> list[str]:
         """Return a sentence for what is missing."""
+        if self.unrouted:
+            return [clean(self.unrouted)]
         if paths.restored_store(self.config, self.row.acquisition).is_dir():
             return []
         return [f"Not restored by the model {self.config.model.name!r} yet; the page will show it as soon as it is."]

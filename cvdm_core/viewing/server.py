@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from cvdm_core import paths
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
+from cvdm_core.routing import routed
 from cvdm_core.sheet import find_acquisition
 from cvdm_core.viewing.scene import Scene
 from cvdm_core.viewing.site import Answer, Site
@@ -127,7 +128,11 @@ def open_server(config: Config, acquisition: str, port: int = 0, origins: Iterab
         parsed = urlsplit(origin)
         if parsed.scheme not in ("http", "https") or not parsed.netloc or f"{parsed.scheme}://{parsed.netloc}" != origin:
             raise UserError(f"--allow-origin {origin!r}: this is no origin; give scheme and host only, for example https://example.org.")
-    site = Site(Scene(config, row), secrets.token_urlsafe(16), frozenset(origins))
+    try:
+        scene = Scene(routed(config, row), row)
+    except UserError as error:  # the input can be looked at all the same
+        scene = Scene(config, row, str(error))
+    site = Site(scene, secrets.token_urlsafe(16), frozenset(origins))
     try:
         return ViewServer(site, port)
     except OSError as error:

@@ -79,7 +79,7 @@ def ingestion(disk: Path, tmp_path: Path) -> Config:
 def test_ingest_stops_wherever_the_space_ends_and_goes_on(ingestion: Config, disk: Path, tmp_path: Path) -> None:
     """Pages left: for nothing, for the first folders and zarr's metadata, for some shards, for nearly all."""
     store = paths.raw_store(ingestion, "cells")
-    for pages in (0, 1, 3, 6, 12, 30, 60):
+    for pages in (0, 1, 3, 6, 12, 30, 40):
         assert_stopped(lambda: ingest(ingestion, "cells"), disk, store, pages)
         assert {path.name for path in store.parent.glob("*")} <= {"ingest.json"}, "nothing is left over"
     ingest(ingestion, "cells")
@@ -100,7 +100,7 @@ def test_the_command_says_one_sentence_and_the_index_the_right_class(ingestion: 
     (sentence,) = done.stderr.splitlines()
     assert sentence.startswith(f"cvdm: {disk}/results/cells")
     assert "no space" in sentence
-    assert read_json(failure_path(ingestion.results, "ingest", "cells"))["class"] == "file system"
+    assert read_json(failure_path(ingestion.results, "ingest", "cells"))["class"] == "disk"
 
 
 def test_sample_and_stitch_stop_and_go_on(disk: Path) -> None:

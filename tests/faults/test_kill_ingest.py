@@ -61,7 +61,7 @@ def _killed(config: Config, point: str) -> int:
     return subprocess.run(arguments, capture_output=True, text=True, check=False).returncode
 
 
-FIRST = ["0", "10", "30", "raw.ome.zarr", "target.ome.zarr", "ingest.json"]
+FIRST = ["0", "10", "16", "raw.ome.zarr", "target.ome.zarr", "ingest.json"]
 AGAIN = ["10", ".raw.ome.zarr.old", "raw.ome.zarr", "target.ome.zarr", "ingest.json"]
 
 

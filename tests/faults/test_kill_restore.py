@@ -118,7 +118,7 @@ def test_stitching_killed_anywhere_never_shows_a_half_image_and_ends_with_the_sa
     config = make_config(tmp_path, sampling=ONE_BLOCK)
     sample_block(config, NAME, 0)
     places = [
-        ("fsync", 1), ("fsync", 40), ("before", "published.json"), ("after", "published.json"), ("before", ".restored.ome.zarr.old"),
+        ("fsync", 1), ("fsync", 8), ("before", "published.json"), ("after", "published.json"), ("before", ".restored.ome.zarr.old"),
         ("after", ".restored.ome.zarr.old"), ("after", "restored.ome.zarr"), ("before", "stitch.json"),
     ]  # fmt: skip
     seen = []

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGES = ("munge", "slurm-client", "slurmctld", "slurmd", "iproute2")
+ACCOUNTING = {"slurmdbd": "slurmdbd", "mariadbd": "mariadb-server-core", "mariadb": "mariadb-client-core"}
+"""Commands and their packages, where accounts are kept."""
 COMMANDS = ("munged", "squeue", "slurmctld", "slurmd", "ip")
 NAMESPACES = ("--mount", "--pid", "--net")
 UNSHARE = ("unshare", *NAMESPACES, "--fork", "--kill-child", "--mount-proc")
@@ -29,8 +31,9 @@ class Cluster:
 
     def command(self, arguments: Sequence[str | Path], cwd: Path) -> list[str]:
         """Return a command line that runs on the cluster's node."""
-        entered = ["nsenter", f"--target={self.first}", *NAMESPACES, f"--wd={cwd}"]
-        return [*entered, "--", *map(str, arguments)]
+        # The folder by `env`, after the namespaces are entered: nsenter's own --wd would keep this machine's view of it.
+        entered = ["nsenter", f"--target={self.first}", *NAMESPACES, "--", "env", f"--chdir={cwd}"]
+        return [*entered, *map(str, arguments)]
 
     def run(
         self, *arguments: str | Path, cwd: Path = Path("/"), env: Mapping[str, str] | None = None, timeout: float = 60
@@ -54,13 +57,23 @@ class Cluster:
         """Start slurmctld again, which reads what it knew from its files, and wait until it answers."""
         self.said("bash", "-c", "slurmctld < /dev/null > /dev/null 2>&1; until scontrol ping | grep -q UP; do sleep 0.1; done")
 
+    def stop_accounting(self) -> None:
+        """End slurmdbd; slurmctld keeps for it what happens meanwhile."""
+        pid = self.said("cat", f"{self.folder}/run/slurmdbd.pid").strip()
+        self.said("bash", "-c", f"kill {pid}; while kill -0 {pid} 2>/dev/null; do sleep 0.1; done")
+
+    def start_accounting(self) -> None:
+        """Start slurmdbd again, and wait until it answers."""
+        start = f"MYSQL_UNIX_PORT={self.folder}/run/mariadb.socket slurmdbd < /dev/null > /dev/null 2>&1"
+        self.said("bash", "-c", f"{start}; until sacctmgr -n list cluster > /dev/null 2>&1; do sleep 0.2; done")
+
     def submitted(self) -> int:
         """Return how many jobs were ever submitted."""
         return max((int(number) for number in self.said("squeue", "--noheader", "--states=all", "--format=%A").split()), default=0)
 
 
-def install() -> None:
-    """Install the distribution's SLURM where it is missing.
+def install(accounting: bool = False) -> None:
+    """Install the distribution's SLURM where it is missing, with what keeps accounts if they are wanted.
 
     Raises
     ------
@@ -69,10 +82,12 @@ def install() -> None:
     """
     if os.geteuid() != 0:
         raise NoClusterError("SLURM's daemons need root, and this is not root")
-    if all(shutil.which(command) for command in COMMANDS):
+    further = ACCOUNTING if accounting else {}
+    packages = [*PACKAGES, *further.values()]
+    if all(shutil.which(command) for command in (*COMMANDS, *further)):
         return
     if not shutil.which("apt-get"):
-        raise NoClusterError(f"SLURM is not installed and there is no apt-get; install {' '.join(PACKAGES)}")
+        raise NoClusterError(f"SLURM is not installed and there is no apt-get; install {' '.join(packages)}")
     # The packages' own services must not start: a policy of 101 forbids it.
     policy = Path("/usr/sbin/policy-rc.d")
     ours = not policy.exists()
@@ -80,7 +95,7 @@ def install() -> None:
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
     try:
-        for arguments in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *PACKAGES]):
+        for arguments in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *packages]):
             command = ["apt-get", "-o", "Acquire::http::Timeout=10", "-o", "Acquire::Retries=0", *arguments]
             done = subprocess.run(
                 command,
@@ -101,22 +116,22 @@ def install() -> None:
 
 
 @contextmanager
-def running(folder: Path, cpus: int = 2, memory_mb: int = 12_000) -> Iterator[Cluster]:
-    """Run a cluster with its files in `folder`, and end all its processes afterwards.
+def running(folder: Path, cpus: int = 2, memory_mb: int = 12_000, account: str = "") -> Iterator[Cluster]:
+    """Run a cluster with its files in `folder`, and end all its processes afterwards; with an `account`, accounts are kept.
 
     Raises
     ------
     NoClusterError
         If SLURM cannot be installed, or this machine allows no namespaces.
     """
-    install()
+    install(accounting=bool(account))
     probe = subprocess.run([*UNSHARE, "true"], capture_output=True, text=True, timeout=30, check=False)
     if probe.returncode:
         raise NoClusterError(f"SLURM would have to touch this machine's own /etc/slurm: {probe.stderr.strip()}")
     script = Path(__file__).with_name("cluster.sh")
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "cluster.log", "wb") as log:
-        command = [*UNSHARE, "bash", script, folder, str(cpus), str(memory_mb)]
+        command = [*UNSHARE, "bash", script, folder, str(cpus), str(memory_mb), account]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
     assert process.stdin and process.stdout
     try:

@@ -3,10 +3,12 @@
 # machine's /etc/slurm, ports and processes are not touched, and the kernel ends everything when this process ends. It ends when its
 # standard input closes, which also happens when the tests are killed.
 #
-#   cluster.sh FOLDER CPUS MEMORY_MB      writes `up` when jobs can be submitted; one node, n1, with one pretended GPU
+#   cluster.sh FOLDER CPUS MEMORY_MB [ACCOUNT]   writes `up` when jobs can be submitted; one node, n1, with one pretended GPU
+#
+# With the name of an account, accounts are kept: by slurmdbd, in a MariaDB of its own.
 set -euo pipefail
 
-dir=$1 cpus=$2 memory=$3
+dir=$1 cpus=$2 memory=$3 account=${4:-}
 mkdir -p "$dir"/{etc,run,log,state,spool}
 chmod 700 "$dir/state"
 ip link set lo up
@@ -16,6 +18,28 @@ ip address add 192.0.2.1/32 dev lo
 # A gres called gpu counts device files only: /dev/null under another name.
 mknod -m 666 "$dir/nvidia0" c 1 3
 printf 'AutoDetect=off\nName=gpu Type=h200 File=%s\n' "$dir/nvidia0" > "$dir/etc/gres.conf"
+
+accounting='AccountingStorageType=accounting_storage/none'
+if [ -n "$account" ]; then
+    accounting="AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStorageTRES=gres/gpu
+AccountingStoreFlags=job_comment"
+    # The database knows root by its user id, over a socket; slurmdbd insists on a private file.
+    (umask 077; cat > "$dir/etc/slurmdbd.conf" <<CONF
+AuthType=auth/munge
+DbdHost=localhost
+DbdAddr=127.0.0.1
+SlurmUser=root
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=root
+StorageLoc=slurm_acct_db
+PidFile=$dir/run/slurmdbd.pid
+LogFile=$dir/log/slurmdbd.log
+CONF
+    )
+fi
 
 cat > "$dir/etc/slurm.conf" <<CONF
 ClusterName=cvdm
@@ -52,7 +76,7 @@ MinJobAge=600
 KillWait=5
 SlurmdTimeout=20
 ReturnToService=2
-AccountingStorageType=accounting_storage/none
+$accounting
 GresTypes=gpu
 NodeName=n1 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$memory Gres=gpu:h200:1 State=UNKNOWN
 PartitionName=cpu     Nodes=ALL Default=YES MaxTime=1-00:00:00 PriorityTier=10 PreemptMode=OFF
@@ -82,6 +106,18 @@ mount -t tmpfs -o mode=755 tmpfs /run/munge
 munged --key-file="$dir/munge.key" --pid-file="$dir/run/munged.pid" --log-file="$dir/log/munged.log" \
     --seed-file="$dir/state/munge.seed" < /dev/null
 wait_for 20 munge -n
+if [ -n "$account" ]; then
+    mariadb-install-db --no-defaults --user=root --datadir="$dir/state/mysql" --skip-test-db \
+        --auth-root-authentication-method=socket --auth-root-socket-user=root > "$dir/log/mariadb-install.log" 2>&1 < /dev/null
+    mariadbd --no-defaults --user=root --datadir="$dir/state/mysql" --skip-networking --socket="$dir/run/mariadb.socket" \
+        --innodb-buffer-pool-size=64M --innodb-flush-log-at-trx-commit=0 --performance-schema=off > "$dir/log/mariadbd.log" 2>&1 < /dev/null &
+    wait_for 60 mariadb --no-defaults --socket="$dir/run/mariadb.socket" -e 'select 1'
+    MYSQL_UNIX_PORT="$dir/run/mariadb.socket" slurmdbd < /dev/null
+    wait_for 60 sacctmgr -n list cluster
+    sacctmgr -i add cluster cvdm > /dev/null
+    sacctmgr -i add account "$account" Cluster=cvdm Description=tests Organization=tests > /dev/null
+    sacctmgr -i add user root Account="$account" DefaultAccount="$account" AdminLevel=Administrator > /dev/null
+fi
 slurmctld < /dev/null
 wait_for 30 scontrol ping
 slurmd -N n1 < /dev/null

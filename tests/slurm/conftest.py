@@ -19,6 +19,22 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         pytest.skip(f"LEFT OUT, nothing was tried on a SLURM: {error}")
 
 
+@pytest.fixture(scope="session")
+def accounting_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A second cluster, with slurmdbd and the account `lab`."""
+    try:
+        with running(tmp_path_factory.mktemp("accounting") / "cluster", account="lab") as made:
+            yield made
+    except NoClusterError as error:
+        pytest.skip(f"LEFT OUT, nothing was tried on a SLURM that keeps accounts: {error}")
+
+
+@pytest.fixture
+def accounting_site(accounting_cluster: Cluster, tmp_path: Path) -> Site:
+    """A fresh copy of the tree on the cluster that keeps accounts."""
+    return Site.fresh(tmp_path / "site", accounting_cluster)
+
+
 @pytest.fixture
 def site(cluster: Cluster, tmp_path: Path) -> Site:
     """A fresh copy of the tree, from which commands are typed on the cluster; nothing is acquired yet."""

@@ -14,6 +14,8 @@ from pathlib import Path
 from cluster import Cluster
 from facility import BIN, ROOT, Facility
 
+from cvdm_core.records.receipts import read_json
+
 PARTS = ("Snakefile", "config", "cvdm_core", "profiles", "slurm", "workflow")
 
 
@@ -59,6 +61,14 @@ class Site:
         with open(self.folder / "driver.log", "wb") as log:
             return subprocess.Popen(command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
 
+    def is_as_undisturbed(self, name: str) -> bool:
+        """Whether the stores of an ingested acquisition are, byte for byte, those of an ingest that nobody disturbs."""
+        done = self.typed(f"cvdm ingest --acquisition {name} --set results=undisturbed")
+        assert done.returncode == 0, done.stderr
+        found = [read_json(self.folder / place / name / "ingest.json")["wrote"] for place in ("results", "undisturbed")]
+        stores = [{Path(path).name: checksums for path, checksums in wrote.items()} for wrote in found]
+        return len(stores[0]) > 1 and stores[0] == stores[1]
+
     def kill_driver(self) -> None:
         """End the driver that was started last, as a power cut would; its jobs are not told."""
         # By its folder: the process that `started` returned is only the one that entered the cluster's namespaces.
@@ -84,12 +94,16 @@ class Site:
         rows = [line.split("|", 3) for line in listed.splitlines()]
         return {int(number): (state, comment) for number, state, folder, comment in rows if folder == str(self.folder)}
 
-    def wait_for_job(self, wanted: Callable[[str, str], bool], seconds: float = 90) -> int:
-        """Return the id of the first job whose state and comment are wanted, as soon as there is one."""
+    def kill_job(self, job: int) -> None:
+        """End a job's own processes, as the kernel does when the node runs out of memory."""
+        self.cluster.said("bash", "-c", f"kill -KILL $(scontrol listpids {job} | awk 'NR > 1 && $1 > 1 {{print $1}}')")
+
+    def wait_for_job(self, wanted: Callable[[int, str, str], bool], seconds: float = 90) -> int:
+        """Return the first job whose id, state and comment are wanted, as soon as there is one."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             for number, (state, comment) in self.jobs().items():
-                if wanted(state, comment):
+                if wanted(number, state, comment):
                     return number
             time.sleep(0.2)
         raise AssertionError(f"no such job within {seconds} s: {self.jobs()}")

@@ -17,7 +17,7 @@ def test_a_killed_driver_is_followed_by_one_that_cancels_what_it_left_and_does_i
         site.facility.acquire(name, "train")
     assert site.typed("cvdm register").returncode == 0
     first = site.started(INGEST)
-    site.wait_for_job(lambda state, _: state == "RUNNING", seconds=120)
+    site.wait_for_job(lambda _, state, __: state == "RUNNING", seconds=120)
 
     refused = site.typed(INGEST)
     assert refused.returncode != 0
@@ -44,6 +44,7 @@ def test_a_killed_driver_is_followed_by_one_that_cancels_what_it_left_and_does_i
         earlier = [times[other][1] for other, (_, said) in ended.items() if said == comment and other < job and other in times]
         assert job not in times or all(end <= times[job][0] for end in earlier)
     assert site.typed("cvdm verify").returncode == 0
+    assert site.is_as_undisturbed("pair") and site.is_as_undisturbed("more")
     assert "there are none" in site.typed("cvdm leftovers").stdout
 
 

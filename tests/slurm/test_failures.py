@@ -7,8 +7,6 @@ from collections.abc import Callable
 import pytest
 from site_tree import Site
 
-from cvdm_core.records.receipts import read_json
-
 pytestmark = pytest.mark.slow
 
 # Looks for finished jobs after 4 s in place of 20: tiny jobs are done sooner than real ones.
@@ -20,9 +18,7 @@ def cancel(site: Site, job: int) -> None:
 
 
 def kill(site: Site, job: int) -> None:
-    # The job's own processes, as the kernel does when the node runs out of memory.
-    kill_all = f"kill -KILL $(scontrol listpids {job} | awk 'NR > 1 && $1 > 1 {{print $1}}')"
-    site.cluster.said("bash", "-c", kill_all)
+    site.kill_job(job)
 
 
 def requeue(site: Site, job: int) -> None:
@@ -32,12 +28,12 @@ def requeue(site: Site, job: int) -> None:
 def lose_the_node(site: Site, job: int) -> None:
     # It comes back by itself as soon as its slurmd is heard again (ReturnToService=2).
     site.cluster.said("scontrol", "update", "NodeName=n1", "State=DOWN", "Reason=test")
-    site.wait_for_job(lambda state, _: state != "RUNNING")
+    site.wait_for_job(lambda _, state, __: state != "RUNNING")
 
 
 def preempt(site: Site, job: int) -> None:
     site.cluster.said("sbatch", "--partition=cpu", "--exclusive", "--chdir=/", "--output=/dev/null", "--wrap=sleep 5")
-    site.wait_for_job(lambda state, _: state != "RUNNING")
+    site.wait_for_job(lambda _, state, __: state != "RUNNING")
 
 
 @pytest.mark.parametrize(
@@ -61,15 +57,15 @@ def test_a_disturbed_job_is_done_once_more_and_the_run_ends_well(
     partition = " --default-resources slurm_partition=preempt" if disturb is preempt else ""
 
     driver = site.started(INGEST + partition)
-    disturbed = site.wait_for_job(lambda state, _: state == "RUNNING")
+    disturbed = site.wait_for_job(lambda _, state, __: state == "RUNNING")
     disturb(site, disturbed)
 
     assert driver.wait(timeout=800) == 0, (site.folder / "driver.log").read_text()
     assert [state for _, (state, _) in sorted(site.jobs().items())] == states
     restarts = "Restarts=1" if states == ["COMPLETED"] else "Restarts=0"
     assert restarts in site.cluster.said("scontrol", "show", "job", str(disturbed))
-    assert read_json(site.folder / "results/pair/ingest.json")["subject"] == "pair"
     assert site.typed("cvdm verify").returncode == 0
+    assert site.is_as_undisturbed("pair")
 
 
 def test_a_damaged_acquisition_costs_only_itself_and_is_named_with_class_and_sentence(site: Site) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from pathlib import Path
 
 import pytest
 from site_tree import Site
@@ -55,11 +55,31 @@ def test_a_whole_night_runs_on_a_cluster_without_gpus_with_one_more_line(site: S
 
 
 @pytest.mark.slow
-def test_training_asks_for_the_gpu_that_the_profile_names(site: Site) -> None:
-    acquired(site, pair="train", checked="val")
+def test_a_night_with_kills_and_a_dead_driver_ends_with_the_same_pixels_as_an_undisturbed_one(site: Site) -> None:
+    acquired(site, pair="train", checked="val", new="predict")
+    night = WITHOUT_GPUS + SOON
 
-    done = site.typed("snakemake --profile slurm --set-threads train=2 --until train train_only" + SOON)
+    def running(rule: str, after: int = 0) -> int:
+        return site.wait_for_job(lambda job, state, comment: state == "RUNNING" and job > after and comment.startswith(f"rule_{rule}"), 300)
 
+    driver = site.started(night)
+    cancelled = running("train")
+    site.cluster.said("scancel", str(cancelled))
+    running("train", after=cancelled)
+    site.kill_driver()
+    driver.wait(timeout=30)
+    driver = site.started(night)
+    site.kill_job(running("sample"))
+    assert driver.wait(timeout=800) == 0, site.driver_said()
+
+    kept = site.folder / "disturbed"
+    kept.mkdir()
+    for name in ("results", "models"):
+        (site.folder / name).rename(kept / name)
+    done = site.typed("snakemake --profile profiles/local", timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    training = site.wait_for_job(lambda _, comment: comment.startswith("rule_train"))
-    assert re.search(r"TresPerJob=gres[:/]gpu:1\b", site.cluster.said("scontrol", "show", "job", str(training)))
+    for receipt in ("results/new/tiny/stitch.json", "results/new/ingest.json"):
+        stores = [{Path(path).name: sums for path, sums in read_json(place / receipt)["wrote"].items()} for place in (kept, site.folder)]
+        assert stores[0] == stores[1] and stores[0]
+    weights = [(place / "models/tiny/weights.safetensors").read_bytes() for place in (kept, site.folder)]
+    assert weights[0] == weights[1]

@@ -35,7 +35,7 @@ def test_without_a_controller_at_submission_and_again_while_jobs_run_every_job_i
         time.sleep(0.2)
     time.sleep(15)  # both submissions meet nobody
     site.cluster.start_controller()
-    site.wait_for_job(lambda state, _: state == "RUNNING", seconds=120)
+    site.wait_for_job(lambda _, state, __: state == "RUNNING", seconds=120)
     site.cluster.stop_controller()
     time.sleep(AWAY_SECONDS)
     assert driver.poll() is None
@@ -44,3 +44,4 @@ def test_without_a_controller_at_submission_and_again_while_jobs_run_every_job_i
     assert driver.wait(timeout=400) == 0, site.driver_said()
     assert [state for state, _ in site.jobs().values()] == ["COMPLETED", "COMPLETED"]
     assert site.typed("cvdm verify").returncode == 0
+    assert site.is_as_undisturbed("pair") and site.is_as_undisturbed("more")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from cvdm_core.acquisitions.added import Added
 from cvdm_core.acquisitions.refusals import read_refusals
 from cvdm_core.acquisitions.register import register
 from cvdm_core.config import Config, ModelSettings
@@ -35,5 +36,5 @@ def rows(*lines: str, columns: str = "acquisition specimen split input target") 
 def refused(*paths: str, **options: Any) -> list[str]:
     """Register, expect refusals, and return their sentences."""
     with pytest.raises(UserError, match=r"refused.*registered: \d+\."):
-        register(CONFIG, paths, **options)
+        register(CONFIG, paths, Added(**options))
     return [refusal.problem for refusal in read_refusals(SHEET)]

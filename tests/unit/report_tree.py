@@ -198,7 +198,7 @@ def write_model(config: Config) -> None:
     (folder / "train.json").write_text(json.dumps({"stage": "train", "seconds": 912.0}))
 
 
-def write_failure(config: Config, stage: str, subject: str, message: str, kind: str = "damaged input or configuration") -> None:
+def write_failure(config: Config, stage: str, subject: str, message: str, kind: str = "damaged input") -> None:
     """Write the note of a failed stage."""
     folder = Path(config.results) / ".failures"
     folder.mkdir(parents=True, exist_ok=True)

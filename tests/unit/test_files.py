@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cvdm_core.errors import DiskFullError
-from cvdm_core.files import replace_folder, replacing, write_file
+from cvdm_core.files import files_below, replace_folder, replacing, write_file
 
 
 def names(folder: Path) -> list[str]:
@@ -55,3 +55,14 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
     replace_folder(tmp_path / "next", tmp_path / "final")
     assert (tmp_path / "final" / "content").read_text() == "new"
     assert names(tmp_path) == ["final"]
+
+
+def test_files_below_a_folder_are_named_as_pathlib_names_them(tmp_path: Path) -> None:
+    for name in ("b/c/1", "b/c/.hidden", "a", "b-1", "b/µ m"):
+        write_file(tmp_path / name, "x")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    (tmp_path / "folder").symlink_to(tmp_path / "b")
+    wanted = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert files_below(tmp_path) == wanted
+    assert files_below(tmp_path / "b") == [name.removeprefix("b/") for name in wanted if name.startswith("b/")]

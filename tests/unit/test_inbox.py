@@ -16,6 +16,7 @@ from register_folder import CONFIG, SHEET, rows, tiff
 from typer.testing import CliRunner
 
 from cvdm_core import paths
+from cvdm_core.acquisitions.added import Added
 from cvdm_core.acquisitions.arrivals import check_complete
 from cvdm_core.acquisitions.candidates import Candidate
 from cvdm_core.acquisitions.inbox import register_inbox
@@ -377,14 +378,14 @@ def test_what_register_refuses_is_quarantined_and_tried_again(look: Look) -> Non
     look(0)
     assert look(20)
     assert states() == {"a": "quarantined"} and "the pixel size is not known" in reason("a")
-    register(CONFIG, ["inbox/a.tif"], pixel_size_um=0.1)
+    register(CONFIG, ["inbox/a.tif"], Added(pixel_size_um=0.1))
     assert not look(21)
     assert states() == {"a": "registered"} and history("a") == ["arriving", "complete", "quarantined", "registered"]
 
 
 def test_what_a_person_registered_is_known_and_measured_rows_are_not_read_again(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     plane("a")
-    register(CONFIG, ["inbox/a.tif"], name="other")
+    register(CONFIG, ["inbox/a.tif"], Added(name="other"))
     look(0)
     look(20)
     assert sheet() == ["other"] and states() == {"a": "registered"}

@@ -14,8 +14,14 @@ MAPS = {"input": {"offset": 100.5, "scale": 31.25}, "target": {"offset": 3.0, "s
 
 @pytest.fixture
 def folder(tmp_path):
-    save_model(tmp_path, build_model(SPEC, seed=3), SPEC, {"actin": MAPS}, {"training": {"steps": 5}}, {"name": "tiny", "scale": 2})
-    return tmp_path
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    save_model(folder, build_model(SPEC, seed=3), SPEC, {"actin": MAPS}, {"training": {"steps": 5}}, {"name": "tiny", "scale": 2})
+    return folder
+
+
+def test_a_copy_has_the_name_of_its_folder(folder):
+    assert load_model(folder.rename(folder.with_name("sim_gfp"))).name == "sim_gfp"
 
 
 def damage(folder, **entries):

@@ -15,6 +15,7 @@ from store_tree import SETTINGS, digests
 
 from cvdm_core import paths
 from cvdm_core.acquisitions import mosaics
+from cvdm_core.acquisitions.added import Added
 from cvdm_core.acquisitions.ingest import ingest
 from cvdm_core.acquisitions.mosaics import layout_file
 from cvdm_core.acquisitions.refusals import read_refusals
@@ -76,7 +77,7 @@ def placed(store: Path, sim: SimulatedMosaic) -> None:
 
 def test_a_file_of_fields_becomes_one_image_with_its_layout_in_receipt_and_store(sim: SimulatedMosaic, capsys: Any) -> None:
     write_mosaic("scan.ome.tif", sim.fields, sim.stage * PIXEL, PIXEL)
-    register(CONFIG, ["scan.ome.tif"], mosaic=True)
+    register(CONFIG, ["scan.ome.tif"], Added(mosaic=True))
     assert "4 fields were placed by 4 of 4 overlaps" in capsys.readouterr().err
     ingest(config(), "scan")
     store = paths.raw_store(config(), "scan")
@@ -93,12 +94,12 @@ def test_a_file_of_fields_becomes_one_image_with_its_layout_in_receipt_and_store
 
 def test_it_is_measured_once_and_again_when_something_changes(sim: SimulatedMosaic, monkeypatch: pytest.MonkeyPatch) -> None:
     write_mosaic("scan.ome.tif", sim.fields, sim.stage * PIXEL, PIXEL)
-    register(CONFIG, ["scan.ome.tif"], mosaic=True)
+    register(CONFIG, ["scan.ome.tif"], Added(mosaic=True))
     before = Path(SHEET).read_bytes(), layout_file(SHEET, "scan").read_bytes()
     measured: list[str] = []
     arrange = mosaics.arrange
     monkeypatch.setattr(mosaics, "arrange", lambda *given: measured.append("again") or arrange(*given))  # type: ignore[func-returns-value]
-    register(CONFIG, ["scan.ome.tif"], mosaic=True)
+    register(CONFIG, ["scan.ome.tif"], Added(mosaic=True))
     assert (Path(SHEET).read_bytes(), layout_file(SHEET, "scan").read_bytes()) == before and not measured
     state("stage_axes", "+x+y")
     register(CONFIG, [])
@@ -110,7 +111,7 @@ def test_it_is_measured_once_and_again_when_something_changes(sim: SimulatedMosa
 
 def test_a_layout_that_is_not_the_registered_one_is_not_ingested(sim: SimulatedMosaic) -> None:
     write_mosaic("scan.ome.tif", sim.fields, sim.stage * PIXEL, PIXEL)
-    register(CONFIG, ["scan.ome.tif"], mosaic=True)
+    register(CONFIG, ["scan.ome.tif"], Added(mosaic=True))
     path = layout_file(SHEET, "scan")
     content = json.loads(path.read_text())
     content["fields"][0]["y"] += 1
@@ -130,7 +131,7 @@ def test_a_layout_that_is_not_the_registered_one_is_not_ingested(sim: SimulatedM
 
 def test_ingest_that_ends_in_the_middle_leaves_nothing_and_begins_anew(sim: SimulatedMosaic, monkeypatch: pytest.MonkeyPatch) -> None:
     write_mosaic("scan.ome.tif", sim.fields, sim.stage * PIXEL, PIXEL)
-    register(CONFIG, ["scan.ome.tif"], mosaic=True)
+    register(CONFIG, ["scan.ome.tif"], Added(mosaic=True))
     read, calls = MosaicPlanes.read, []
 
     def fails(self: MosaicPlanes, *region: Any) -> Any:
@@ -250,7 +251,7 @@ def test_the_positions_of_an_mmstack(sim: SimulatedMosaic) -> None:
     ]  # fmt: skip
     planes = {(0, 0, 0, number): field for number, field in enumerate(sim.fields)}
     write_mmstack(Path("run_MMStack.ome.tif"), planes, Positions=4, PixelSize_um=PIXEL, StagePositions=listed)
-    register(CONFIG, ["run_MMStack.ome.tif"], mosaic=True, name="run")
+    register(CONFIG, ["run_MMStack.ome.tif"], Added(name="run", mosaic=True))
     ingest(config(), "run")
     placed(paths.raw_store(config(), "run"), sim)
 
@@ -261,7 +262,7 @@ def test_a_set_whose_fields_lie_in_several_files_is_one_mosaic(sim: SimulatedMos
     write_ndtiff(Path("run"), dict(zip(names, sim.fields, strict=True)), files=2, PixelSize_um=PIXEL, InitialPositionList=listed)
     with open_fields("run/run_NDTiffStack.tif") as fields:
         assert fields.names == ("0", "1", "2", "3") and len(fields.files) == 3
-    register(CONFIG, ["run"], mosaic=True)
+    register(CONFIG, ["run"], Added(mosaic=True))
     assert [(name, row.series) for name, row in read_sheet(SHEET).items()] == [("run_NDTiffStack", "mosaic")]
     assert read_refusals(SHEET) == []
     ingest(config(), "run_NDTiffStack")

@@ -121,16 +121,17 @@ MEASURED = dict.fromkeys(("ingest", "train", "sample", "stitch", "evaluate", "re
 
 
 def all_jobs(name: str, blocks: int = 2) -> list[Job]:
-    return [Job(rule, name, 1) for rule in ["ingest", *["sample"] * blocks, "stitch", "evaluate", "report"]]
+    return [Job(rule, name, 1) for rule in ["ingest", *["sample"] * blocks, "stitch", "evaluate"]]
 
 
 def test_a_forecast_follows_the_jobs_that_are_planned_the_sheet_and_the_throughput() -> None:
     rows = {name: row(name, **values) for name, values in {"old": {}, "new": {}, "now": {"urgent": 2}, "few": {"samples": 3}}.items()}
-    jobs = [*all_jobs("new"), *all_jobs("now"), *all_jobs("few"), Job("report", "old", 1), Job("sample", "new", 1)][:-1]
+    jobs = [*all_jobs("new"), *all_jobs("now"), *all_jobs("few"), Job("evaluate", "old", 1)]
     works = {each.name: each for each in forecast(CONFIG, rows, jobs, MEASURED, between=60)}
     assert list(works) == ["now", "old", "new", "few"]
     assert (works["old"].before, works["old"].blocks, len(works["old"].after)) == ((), 0, 1)
-    assert (works["new"].blocks, len(works["new"].before), len(works["new"].after)) == (2, 1, 3)
+    assert (works["new"].blocks, len(works["new"].before), len(works["new"].after)) == (2, 1, 2)
+    assert works["new"].after[1] == pytest.approx(60 + 2 * (10 + 1024**2 / 1e6 * 0.01))  # measures, and makes the page
     assert works["new"].before[0] == pytest.approx(60 + 10 + 1024**2 / 1e6 * 0.01)
     at_8, at_4 = works["new"].block_seconds(8) - 70, works["new"].block_seconds(4) - 70
     assert at_8 == pytest.approx(2 * at_4) and at_4 > 0
@@ -145,7 +146,7 @@ def test_blocks_that_are_there_already_keep_their_number_of_samples() -> None:
     assert forecast(regression, rows, all_jobs("a"), MEASURED, 0)[0].fewest == 8
 
 
-@pytest.mark.parametrize("stage", ["ingest", "sample", "stitch", "evaluate"])
+@pytest.mark.parametrize("stage", ["ingest", "sample", "stitch", "evaluate", "report"])
 def test_without_a_measurement_nothing_is_planned(stage: str) -> None:
     with pytest.raises(Unmeasured, match=stage):
         forecast(CONFIG, {"a": row("a")}, all_jobs("a"), {key: value for key, value in MEASURED.items() if key != stage}, 0)

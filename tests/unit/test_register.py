@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from register_folder import CONFIG, SHEET, refused, rows, tiff
 
+from cvdm_core.acquisitions.added import Added
 from cvdm_core.acquisitions.refusals import read_refusals, refusals_file
 from cvdm_core.acquisitions.register import register
 from cvdm_core.sheet import COLUMNS, read_sheet, write_sheet
@@ -26,7 +27,7 @@ def test_a_folder_comes_in_with_its_pairs_and_everything_measured() -> None:
     tiff("raw/a_target.OME.TIF", 2, 3, 4, 64, 80, axes="TCZYX", pixel_um=0.05)
     tiff("raw/deep/b.ome.tiff")
     tiff("raw/.hidden.tif")
-    register(CONFIG, ["raw"], specimen="cell", split="test")
+    register(CONFIG, ["raw"], Added(specimen="cell", split="test"))
     found = read_sheet(SHEET)
     assert list(found) == ["a", "b"]
     assert found["a"].shape == (2, 3, 4, 32, 40) and found["a"].dtype == "uint16" and found["a"].registered
@@ -112,7 +113,7 @@ def test_a_target_that_comes_later_joins_its_row() -> None:
 
 def test_paths_may_hold_spaces_and_quotes() -> None:
     tiff('raw/it\'s "here" $(x)/a b;.tif')
-    register(CONFIG, ['raw/it\'s "here" $(x)/a b;.tif'], name="a")
+    register(CONFIG, ['raw/it\'s "here" $(x)/a b;.tif'], Added(name="a"))
     assert read_sheet(SHEET)["a"].input == 'raw/it\'s "here" $(x)/a b;.tif'
     register(CONFIG, [])
 
@@ -125,7 +126,7 @@ def test_the_sentence_says_where_to_state_the_pixel_size_and_doing_so_helps() ->
     Path(SHEET).write_text("acquisition\tspecimen\tsplit\tinput\nx\tx\tpredict\tit's.tif\n")
     (problem,) = refused()
     assert f"put it in micrometres into the column stated_pixel_size_um of the row `x` in {SHEET}" in problem
-    register(CONFIG, ["it's.tif"], pixel_size_um=0.1)
+    register(CONFIG, ["it's.tif"], Added(pixel_size_um=0.1))
     assert (read_sheet(SHEET)["x"].pixel_size_um, read_sheet(SHEET)["x"].pixel_size_source) == (0.1, "stated")
     assert not refusals_file(SHEET).exists()
 
@@ -133,7 +134,7 @@ def test_the_sentence_says_where_to_state_the_pixel_size_and_doing_so_helps() ->
 def test_the_option_speaks_only_for_files_that_do_not_know_their_pixel_size() -> None:
     tiff("a.tif", pixel_um=0.2)
     tiff("b.tif", pixel_um=None)
-    register(CONFIG, ["a.tif", "b.tif"], pixel_size_um=0.1)
+    register(CONFIG, ["a.tif", "b.tif"], Added(pixel_size_um=0.1))
     found = read_sheet(SHEET)
     assert (found["a"].pixel_size_um, found["a"].pixel_size_source) == (0.2, "metadata")
     assert (found["b"].pixel_size_um, found["b"].pixel_size_source) == (0.1, "stated")
@@ -141,7 +142,7 @@ def test_the_option_speaks_only_for_files_that_do_not_know_their_pixel_size() ->
 
 def test_a_stated_z_step_makes_planes_of_pages(capsys: pytest.CaptureFixture[str]) -> None:
     tifffile.imwrite("a.tif", np.ones((5, 32, 40), "uint16"), metadata=None)
-    register(CONFIG, ["a.tif"], pixel_size_um=0.1)
+    register(CONFIG, ["a.tif"], Added(pixel_size_um=0.1))
     assert read_sheet(SHEET)["a"].shape == (5, 1, 1, 32, 40)
     assert "its 5 pages are, they are taken for time points" in capsys.readouterr().err
     rows("a s predict a.tif 0.1 0.3", columns="acquisition specimen split input stated_pixel_size_um stated_z_step_um")
@@ -158,7 +159,7 @@ def test_refusals_stand_beside_the_sheet_until_mended() -> None:
         table = list(csv.DictReader(stream, delimiter="\t"))
     assert refusals_file(SHEET) == Path("config/acquisitions.refused.tsv")
     assert table[0]["acquisition"] == "a" and table[0]["file"] == "a.tif" and "pixel size is not known" in table[0]["problem"]
-    register(CONFIG, ["a.tif"], pixel_size_um=0.1)
+    register(CONFIG, ["a.tif"], Added(pixel_size_um=0.1))
     assert not refusals_file(SHEET).exists() and read_refusals(SHEET) == []
 
 

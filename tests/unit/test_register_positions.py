@@ -14,6 +14,7 @@ from store_tree import SETTINGS
 from tiff_dialects import pixels
 
 from cvdm_core import paths
+from cvdm_core.acquisitions.added import Added
 from cvdm_core.acquisitions.ingest import ingest
 from cvdm_core.acquisitions.register import register
 from cvdm_core.config import parse
@@ -62,7 +63,7 @@ def test_a_row_that_names_no_position_is_refused_until_it_does() -> None:
     (problem,) = refused("a.ome.tif")
     assert "it holds 3 images of one size" in problem and "(0, 1, 2) into the column series of the row `a`" in problem
     rows("a s predict a.ome.tif 1", columns="acquisition specimen split input series")
-    register(CONFIG, ["a.ome.tif"], specimen="s")
+    register(CONFIG, ["a.ome.tif"], Added(specimen="s"))
     assert {name: row.series for name, row in read_sheet(SHEET).items()} == {"a": 1, "a_s0": 0, "a_s2": 2}
 
 

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from register_folder import CONFIG, SHEET, refused, rows, tiff
 
+from cvdm_core.acquisitions.added import Added
 from cvdm_core.acquisitions.refusals import read_refusals
 from cvdm_core.acquisitions.register import register
 from cvdm_core.errors import UserError
@@ -95,7 +96,7 @@ def test_a_harmful_name_is_refused_with_a_clean_one(name: str) -> None:
     assert repr(name) in problem and "--name " in problem
     assert read_refusals(SHEET)[0].acquisition == name
     assert list(read_sheet(SHEET)) == ["good"]
-    register(CONFIG, ["x.tif"], name=problem.rsplit("--name ", 1)[1].removesuffix("`."))
+    register(CONFIG, ["x.tif"], Added(name=problem.rsplit("--name ", 1)[1].removesuffix("`.")))
     assert len(read_sheet(SHEET)) == 2
 
 
@@ -162,7 +163,7 @@ def test_a_specimen_in_two_splits_is_refused() -> None:
     for name in ("a", "b"):
         tiff(f"raw/{name}_input.tif")
         tiff(f"raw/{name}_target.tif", 64, 80, pixel_um=0.05)
-    register(CONFIG, ["raw/a_input.tif", "raw/a_target.tif"], specimen="cell", split="train")
+    register(CONFIG, ["raw/a_input.tif", "raw/a_target.tif"], Added(specimen="cell", split="train"))
     (problem,) = refused("raw/b_input.tif", "raw/b_target.tif", specimen="Cell", split="test")
     assert "the specimen `Cell` stands in the split train (`a`) and in test (`b`)" in problem
     assert list(read_sheet(SHEET)) == ["a"] and read_sheet(SHEET)["a"].registered
@@ -202,6 +203,6 @@ def test_unusable_options_change_nothing() -> None:
         ({"name": "x"}, "it names one acquisition, and 2 were given"),
     ]:
         with pytest.raises(UserError, match=words):
-            register(CONFIG, ["a.tif", "b.tif"], **options)
+            register(CONFIG, ["a.tif", "b.tif"], Added(**options))
     assert not Path(SHEET).exists()
     assert "no usable name of a specimen" in refused("a.tif", specimen="a b")[0]

@@ -22,6 +22,7 @@ from cvdm_core.errors import UserError
 from cvdm_core.images.certificate import Certificate, ChannelCertificate, Verdict
 from cvdm_core.report import pictures, planes, tables
 from cvdm_core.report.acquisition import write_report
+from cvdm_core.report.card import card_file
 from cvdm_core.report.index import write_index
 from cvdm_core.sheet import read_sheet, write_sheet
 
@@ -312,7 +313,7 @@ def test_a_page_of_two_channels_of_a_megapixel_is_small(tmp_path: Path) -> None:
 
 def test_the_report_leaves_a_receipt_with_the_page_in_it(config: Config) -> None:
     receipt = json.loads(paths.report_receipt(config, TWO).read_text())
-    assert list(receipt["wrote"]) == [str(paths.report_page(config, TWO))]
+    assert set(receipt["wrote"]) == {str(paths.report_page(config, TWO)), str(card_file(config, TWO))}
     assert receipt["stage"] == "report"
 
 
@@ -438,6 +439,7 @@ def test_a_store_with_damaged_pixels_is_named_on_the_index_not_fatal_to_it(confi
     shutil.copytree(config.results, tmp_path / "results")
     moved = make_config(tmp_path)
     write_sheet(moved.acquisitions, {SINGLE: read_sheet(config.acquisitions)[SINGLE]})
+    card_file(moved, SINGLE).unlink()
     for path in paths.restored_store(moved, SINGLE).rglob("c/0/0/0/*/*"):
         path.write_bytes(bytes(byte ^ 0x55 for byte in path.read_bytes()))
     assert "The picture could not be read" in read_index(moved).words

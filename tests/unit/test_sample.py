@@ -12,8 +12,9 @@ from restoration_world import NAME, content, make_config, make_world, write_mode
 from xarray import DataArray
 
 from cvdm_core import paths
+from cvdm_core.cluster.clock import Deadline
 from cvdm_core.config import SamplingSettings
-from cvdm_core.errors import UserError
+from cvdm_core.errors import TimeUpError, UserError
 from cvdm_core.images.intensity import Normalisation, upsample
 from cvdm_core.images.tiles import Shard, n_blocks, padded
 from cvdm_core.model.folder import load_model
@@ -204,7 +205,7 @@ def test_a_block_outside_the_image_is_refused_and_noted_for_the_index(tmp_path):
         sample_block(config, NAME, 3)
     assert not paths.block_receipt(config, NAME, 3).exists()
     note = read_json(tmp_path / "results/.failures/sample.cells.0003.json")
-    assert note["class"] == "damaged input or configuration"
+    assert note["class"] == "configuration"
 
 
 def test_what_does_not_fit_is_refused_in_one_sentence(tmp_path):
@@ -233,3 +234,24 @@ def test_values_that_are_no_numbers_are_never_written(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="values of shard 0 that are no numbers"):
         sample_block(config, NAME, 0)
     assert not paths.block_receipt(config, NAME, 0).exists()
+
+
+def test_before_its_time_limit_a_block_stops_between_two_shards_and_the_next_attempt_does_the_rest(tmp_path, monkeypatch):
+    config = make_world(tmp_path, sampling={"shards_per_job": 16})
+    restored = []
+    restore = ShardRestorer.restore
+
+    def counted(self, shard):
+        restored.append(shard.index)
+        return restore(self, shard)
+
+    monkeypatch.setattr(ShardRestorer, "restore", counted)
+    monkeypatch.setattr(Deadline, "comes_within", lambda self, needed=0.0: len(restored) == 2)
+    with pytest.raises(TimeUpError, match=r"2 of \d+ shards are done"):
+        sample_block(config, NAME, 0)
+    assert read_json(tmp_path / "results/.failures/sample.cells.0000.json")["class"] == "time"
+    monkeypatch.undo()
+    monkeypatch.setattr(ShardRestorer, "restore", counted)
+    sample_block(config, NAME, 0)
+    assert len(restored) == len(set(restored)), "no shard is restored twice"
+    assert not (tmp_path / "results/.failures/sample.cells.0000.json").exists()

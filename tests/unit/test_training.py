@@ -11,8 +11,9 @@ import torch
 import yaml
 from training_tree import make_tree, tiny_config
 
+from cvdm_core.cluster.clock import Deadline, seconds
 from cvdm_core.config import TrainingSettings
-from cvdm_core.errors import UserError
+from cvdm_core.errors import TimeUpError, UserError
 from cvdm_core.model.folder import load_model
 from cvdm_core.paths import model_folder, train_receipt
 from cvdm_core.records.receipts import read_json, sha256_file
@@ -231,3 +232,25 @@ def test_every_seed_step_and_process_has_its_own_noise():
 @pytest.mark.parametrize(("field", "length"), [(3.0, 1.0), (6.4, 2.0), (40.0, 10.0), (0.5, 0.1), (15.0, 5.0)])
 def test_the_scale_bar_is_a_round_length_within_a_third_of_the_field(field, length):
     assert bar_length(field) == pytest.approx(length)
+
+
+def test_before_its_time_limit_a_training_saves_its_state_and_says_how_far_it_came(folder, tmp_path, no_pictures, monkeypatch):
+    config = tiny_config(folder).model_copy(update={"models": str(tmp_path), "results": str(tmp_path / "results")})
+    (tmp_path / "results").symlink_to(Path(folder, "results"))
+    monkeypatch.setattr(Deadline, "of_this_job", classmethod(lambda cls: cls(0.0)))
+    with pytest.raises(TimeUpError, match="step 1 of"):
+        train(config)
+    (state,) = tmp_path.glob(".state/*/state.safetensors")
+    assert load_state(state).step == 1
+    assert json.loads((tmp_path / "results/.failures/train.tiny.json").read_text())["class"] == "time"
+    monkeypatch.undo()
+    train(config)
+    assert not (tmp_path / "results/.failures/train.tiny.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1-02:03:04", 93784.0), ("02:03:04", 7384.0), ("3:04", 184.0), ("UNLIMITED", None), ("INVALID", None), ("", None)],
+)
+def test_the_times_of_squeue_are_read(text, expected):
+    assert seconds(text) == expected

@@ -105,6 +105,14 @@ def test_every_planted_fault_is_found(place: Path, fault: str) -> None:
     assert all("\n" not in problem for problem in problems)
 
 
+def test_a_model_that_was_brought_along_under_another_name_is_checked_where_it_lies(place: Path) -> None:
+    Path("models/cvdm").rename("models/sim_gfp")
+    assert verify([Path("results"), Path("models")]) == []
+    Path("models/sim_gfp/weights.safetensors").write_bytes(b"others!")
+    (problem,) = verify([Path("results"), Path("models")])
+    assert "models/sim_gfp/weights.safetensors" in problem and "has changed" in problem
+
+
 def test_a_store_that_is_still_being_written_is_mentioned_and_no_problem(place: Path, caplog: pytest.LogCaptureFixture) -> None:
     shutil.copytree(STORE, "results/cells/target.ome.zarr.partial")
     assert check() == []

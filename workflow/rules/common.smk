@@ -3,6 +3,7 @@
 The Snakefile is parsed again in every cluster job, so that nothing heavy is imported and no image is opened here.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -17,14 +18,15 @@ from snakemake.logging import logger
 
 from cvdm_core import __version__ as VERSION
 from cvdm_core import paths
-from cvdm_core.cluster import leftovers
+from cvdm_core.cluster import aftermath, leftovers
 from cvdm_core.config import NAME_PATTERN, load
 from cvdm_core.errors import UserError
 from cvdm_core.images.tiles import n_blocks
 from cvdm_core.lock import locked
 from cvdm_core.nights.tonight import read_tonight
 from cvdm_core.records.throughput import measured_memory_mb, read_throughput, requested_seconds, throughput_file
-from cvdm_core.sheet import read_sheet, settings_for
+from cvdm_core.routing import find_routes
+from cvdm_core.sheet import read_sheet
 from cvdm_core.workload import block_megapixels, megapixels, training_megapixels
 
 
@@ -47,6 +49,7 @@ def begin():
     try:
         DRIVER.enter_context(locked(Path(".snakemake/driver"), "runs the workflow in this folder"))
         cancelled = leftovers.clear(logger.warning)
+        aftermath.settle(Path(CONFIG.results), SHEET)  # before a success of this run takes the note of a failure away
     except UserError as error:
         raise WorkflowError(str(error)) from None
     if cancelled:
@@ -63,7 +66,7 @@ def overrides(values, prefix=""):
         if isinstance(value, dict):
             yield from overrides(value, f"{prefix}{key}.")
         else:
-            text = f"[{', '.join(map(str, value))}]" if isinstance(value, list) else value
+            text = json.dumps(value) if isinstance(value, list) else value
             yield f"{prefix}{key}={text}"
 
 
@@ -105,44 +108,54 @@ THROUGHPUT = read_throughput(throughput_file(CONFIG.results))
 REGISTERED = {name: row for name, row in SHEET.items() if row.registered}
 PAIRS = {name: row for name, row in REGISTERED.items() if row.split in ("train", "val") and row.target}
 TRAINABLE = any(row.split == "train" for row in PAIRS.values())
-TO_RESTORE = {name: row for name, row in REGISTERED.items() if row.split in CONFIG.restore}
+
+# What is restored, each acquisition with the configuration that has its model; what has none costs the others nothing.
+ROUTES = find_routes(CONFIG, SHEET.values())
+TO_RESTORE = ROUTES.configs
+if workflow.is_main_process:
+    for sentence in ROUTES.sentences():
+        logger.warning(f"not restored: {sentence}")
 BLOCKS = {
-    name: n_blocks(row.restored_shape(CONFIG.model.scale), CONFIG.store.shard, CONFIG.sampling.shards_per_job)
-    for name, row in TO_RESTORE.items()
+    name: n_blocks(REGISTERED[name].restored_shape(config.model.scale), config.store.shard, config.sampling.shards_per_job)
+    for name, config in TO_RESTORE.items()
 }
 
 # The most urgent first, then the oldest, which stand first in the sheet. Pairs for training come before all, because all wait for the model.
-MOST_URGENT = max((row.urgent for row in TO_RESTORE.values()), default=0)
-ORDER = sorted(TO_RESTORE, key=lambda name: -TO_RESTORE[name].urgent)
+MOST_URGENT = max((REGISTERED[name].urgent for name in TO_RESTORE), default=0)
+ORDER = sorted(TO_RESTORE, key=lambda name: -REGISTERED[name].urgent)
 FIRST = len(ORDER) + 1
 PRIORITY = {name: FIRST - 1 - place for place, name in enumerate(ORDER)} | dict.fromkeys(PAIRS, FIRST)
 
 # What the targets in the Snakefile ask for.
 INGESTED = [paths.ingest_receipt(CONFIG, name) for name in {**PAIRS, **TO_RESTORE}]
-RESTORED = [paths.stitch_receipt(CONFIG, name) for name in TO_RESTORE]
-REPORTS = [paths.report_receipt(CONFIG, name) for name in TO_RESTORE]
-NIGHTLY = [paths.report_receipt(CONFIG, name) for name in ORDER if not NIGHT or name not in NIGHT.deferred]
+RESTORED = [paths.stitch_receipt(config, name) for name, config in TO_RESTORE.items()]
+REPORTS = [paths.report_receipt(config, name) for name, config in TO_RESTORE.items()]
+NIGHTLY = [paths.report_receipt(TO_RESTORE[name], name) for name in ORDER if not NIGHT or name not in NIGHT.deferred]
 MODELS = [paths.train_receipt(CONFIG)] if TRAINABLE else []
 
 # Patterns of the rules' files, with wildcards in place of names.
 A = "{acquisition}"
+ANY = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"name": "{model}"})})
 ACQUISITION_LOGS = "logs/{acquisition}"
-RESTORED_LOGS = f"{ACQUISITION_LOGS}/{CONFIG.model.name}"
+RESTORED_LOGS = f"{ACQUISITION_LOGS}/{{model}}"
 INGEST_RECEIPT = str(paths.ingest_receipt(CONFIG, A))
-TRAIN_RECEIPT = f"{CONFIG.models}/{{model}}/train.json"
-BLOCK_RECEIPT = str(paths.restored_folder(CONFIG, A) / "blocks" / "{block}.json")
-STITCH_RECEIPT = str(paths.stitch_receipt(CONFIG, A))
-EVALUATE_RECEIPT = str(paths.evaluate_receipt(CONFIG, A))
-METRICS_TABLE = str(paths.restored_folder(CONFIG, A) / "metrics.tsv")
-REPORT_RECEIPT = str(paths.report_receipt(CONFIG, A))
-REPORT_PAGE = str(paths.report_page(CONFIG, A))
+TRAIN_RECEIPT = str(paths.train_receipt(ANY))
+BLOCK_RECEIPT = str(paths.restored_folder(ANY, A) / "blocks" / "{block}.json")
+STITCH_RECEIPT = str(paths.stitch_receipt(ANY, A))
+EVALUATE_RECEIPT = str(paths.evaluate_receipt(ANY, A))
+METRICS_TABLE = str(paths.restored_folder(ANY, A) / "metrics.tsv")
+REPORT_RECEIPT = str(paths.report_receipt(ANY, A))
+REPORT_PAGE = str(paths.report_page(ANY, A))
 
 
 wildcard_constraints:
     acquisition=NAME_PATTERN.strip("^$"),
     block=r"\d+",
-    # Without training pairs in the sheet nothing is called `train`, and a model that is there already is used as it is.
-    model=re.escape(CONFIG.model.name) if TRAINABLE else "(?!)",
+    model=NAME_PATTERN.strip("^$"),
+
+
+# Without training pairs in the sheet nothing is called `train`, and a model that is there already is used as it is.
+TRAINED_HERE = re.escape(CONFIG.model.name) if TRAINABLE else "(?!)"
 
 
 def row(wildcards):
@@ -164,9 +177,25 @@ def tiffs(wildcards):
     return [path for path in files if not re.search(r"[<>{}]", path)]
 
 
-def trained_model(_wildcards):
-    """Return the receipt of the model, which is trained here or was brought along."""
-    receipt = paths.train_receipt(CONFIG)
+def restored_with(wildcards):
+    """Return the configuration with which an acquisition is restored, where it has the model that is asked for."""
+    name, model = wildcards.acquisition, wildcards.model
+    if name in TO_RESTORE and TO_RESTORE[name].model.name == model:
+        return TO_RESTORE[name]
+    row(wildcards)
+    if name in TO_RESTORE:
+        why = f"its model is {TO_RESTORE[name].model.name!r}; the configuration (model.name, routing) says so."
+    else:
+        why = ROUTES.problems.get(name, "its split is not among those in `restore`.").removeprefix(f"{name}: ")
+    raise WorkflowError(f"{name}: it is not restored with the model {model!r}: {why}")
+
+
+def trained_model(wildcards):
+    """Return the receipt of the model, which is trained here or was brought along; without its receipt, what describes it."""
+    config = restored_with(wildcards)
+    receipt = paths.train_receipt(config)
+    if config.model.name != CONFIG.model.name:
+        return receipt if receipt.is_file() else receipt.with_name("model.yaml")
     if not TRAINABLE and not receipt.is_file():
         raise WorkflowError(
             f"{CONFIG.acquisitions}: no row has the split `train` and a target, and there is no trained model in {receipt.parent}; "
@@ -177,7 +206,8 @@ def trained_model(_wildcards):
 
 def block_receipts(wildcards):
     """Return the receipts of all blocks of an acquisition."""
-    return [paths.block_receipt(CONFIG, wildcards.acquisition, block) for block in range(BLOCKS[wildcards.acquisition])]
+    config = restored_with(wildcards)
+    return [paths.block_receipt(config, wildcards.acquisition, block) for block in range(BLOCKS[wildcards.acquisition])]
 
 
 # What of the sheet says how an image was acquired, and changes no pixel of the input.
@@ -196,7 +226,7 @@ def facts_for_results(wildcards):
 
 def settings_for_samples(wildcards):
     """Return what matters of the configuration when posterior samples are drawn, with what the sheet says instead."""
-    return [settings_for(CONFIG, row(wildcards)).sampling.model_dump_json(), *settings("store")]
+    return [restored_with(wildcards).sampling.model_dump_json(), *settings("store")]
 
 
 def pairs_for_training(_wildcards):
@@ -233,33 +263,40 @@ def settings(*sections, **excluded):
     return [getattr(CONFIG, section).model_dump_json(exclude=excluded.get(section)) for section in sections]
 
 
-def minutes(*work):
+def own(wildcards):
+    """Return the configuration with the acquisition's model; of a pair for training the configuration as it is."""
+    return TO_RESTORE.get(wildcards.acquisition, CONFIG)
+
+
+def minutes(model, *work):
     """Return the minutes to ask for, for stages and their megapixels: measured ones, where `cvdm index` has left any.
 
     5 minutes are for the start: Snakemake twice and Python with its libraries, from a network disk on a bad day.
     """
-    return int(5 + sum(requested_seconds(THROUGHPUT, stage, amount, CONFIG.model.name) for stage, amount in work) / 60)
+    return int(5 + sum(requested_seconds(THROUGHPUT, stage, amount, model) for stage, amount in work) / 60)
 
 
 def minutes_for(wildcards, *stages):
     """Return the minutes to ask for, for stages of a whole acquisition in one job."""
-    return minutes(*((stage, megapixels(CONFIG, row(wildcards), stage)) for stage in stages))
+    config = own(wildcards)
+    return minutes(config.model.name, *((stage, megapixels(config, row(wildcards), stage)) for stage in stages))
 
 
 def minutes_for_block(wildcards):
     """Return the minutes to ask for, for one block."""
-    return minutes(("sample", block_megapixels(CONFIG, row(wildcards))))
+    config = own(wildcards)
+    return minutes(config.model.name, ("sample", block_megapixels(config, row(wildcards))))
 
 
 def minutes_for_training():
     """Return the minutes to ask for, for all steps; whatever does not fit goes on in the next attempt."""
-    return minutes(("train", training_megapixels(CONFIG)))
+    return minutes(CONFIG.model.name, ("train", training_megapixels(CONFIG)))
 
 
-def memory_mb(stage, reckoned):
+def memory_mb(stage, reckoned, model=CONFIG.model.name):
     """Return the megabytes to ask for: what was reckoned, or more where jobs were measured to need it.
 
     Never less, because a peak depends on settings and images that are not those of yesterday. A quarter over the peak for what varies,
     and 250 for the two Snakemakes around the command.
     """
-    return int(max(reckoned, 250 + 1.25 * measured_memory_mb(THROUGHPUT, stage, CONFIG.model.name)))
+    return int(max(reckoned, 250 + 1.25 * measured_memory_mb(THROUGHPUT, stage, model)))

@@ -10,14 +10,14 @@ rule evaluate:
             METRICS_TABLE,
             caption="../report/metrics.rst",
             category="Metrics",
-            labels={"acquisition": "{acquisition}", "model": CONFIG.model.name},
+            labels={"acquisition": "{acquisition}", "model": "{model}"},
         ),
         reported=REPORT_RECEIPT,
         page=report(
             REPORT_PAGE,
             caption="../report/acquisition.rst",
             category="Acquisitions",
-            labels={"acquisition": "{acquisition}", "model": CONFIG.model.name},
+            labels={"acquisition": "{acquisition}", "model": "{model}"},
         ),
     params:
         config=config_options,
@@ -32,7 +32,7 @@ rule evaluate:
     resources:
         # Images are read block by block; the transforms of the resolution measures need several copies of a block. Pictures of the page
         # are made from a pyramid level or a crop that fits a screen.
-        mem_mb=lambda wildcards, attempt: memory_mb("evaluate", 3000) * attempt,
+        mem_mb=lambda wildcards, attempt: memory_mb("evaluate", 3000, wildcards.model) * attempt,
         runtime=lambda wildcards, attempt: minutes_for(wildcards, "evaluate", "report") * attempt,
         attempt=lambda wildcards, attempt: attempt,
     priority: priority

@@ -18,7 +18,7 @@ rule sample:
     threads: 4
     resources:
         # All samples of one shard with its halo, in float32, and the network's activations on one tile.
-        mem_mb=lambda wildcards, attempt: memory_mb("sample", 4000) * attempt,
+        mem_mb=lambda wildcards, attempt: memory_mb("sample", 4000, wildcards.model) * attempt,
         runtime=lambda wildcards, attempt: minutes_for_block(wildcards) * attempt,
         attempt=lambda wildcards, attempt: attempt,
         slurm_extra=nice,
@@ -44,7 +44,7 @@ rule stitch:
     threads: 1
     resources:
         # One shard of each pyramid level.
-        mem_mb=lambda wildcards, attempt: memory_mb("stitch", 2000) * attempt,
+        mem_mb=lambda wildcards, attempt: memory_mb("stitch", 2000, wildcards.model) * attempt,
         runtime=lambda wildcards, attempt: minutes_for(wildcards, "stitch") * attempt,
         attempt=lambda wildcards, attempt: attempt,
     priority: priority

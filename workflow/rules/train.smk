@@ -21,6 +21,8 @@ rule train:
         mem_mb=lambda wildcards, attempt: memory_mb("train", 6000 + 2000 * CONFIG.training.workers) * attempt,
         runtime=lambda wildcards, attempt: minutes_for_training() * attempt,
         attempt=lambda wildcards, attempt: attempt,
+    wildcard_constraints:
+        model=TRAINED_HERE,
     priority: FIRST
     shell:
         "CVDM_ATTEMPT={resources.attempt} cvdm train {params.config:q} --threads {threads} > {log:q} 2>&1"

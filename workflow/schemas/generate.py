@@ -6,8 +6,9 @@ Editors complete and check YAML against the schemas; people read the README. The
 from __future__ import annotations
 
 import json
+from inspect import cleandoc
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -73,7 +74,7 @@ def _readme() -> str:
 
 def _section_text(path: str, section: type[BaseModel]) -> list[str]:
     own = {name: field for name, field in section.model_fields.items() if _section(field) is None}
-    text = [f"## `{path}`", "", (section.__doc__ or "").strip(), "", *_table(own), ""]
+    text = [f"## `{path}`", "", cleandoc(section.__doc__ or ""), "", *_table(own), ""]
     for name, field in section.model_fields.items():
         if inner := _section(field):
             text += _section_text(f"{path}.{name}", inner)
@@ -81,7 +82,8 @@ def _section_text(path: str, section: type[BaseModel]) -> list[str]:
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:
-    kind = field.annotation
+    """Return the model of a section, or of each entry of a list of sections."""
+    kind = next(iter(get_args(field.annotation)), field.annotation)
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 

@@ -1,0 +1,85 @@
+"""Failures of which no stage could leave word: its process was killed, or SLURM never started it. They become notes like all others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cvdm_core.cluster.history import DONE, FAILED, RESTARTABLE, JobState, latest, note, read, run_files
+from cvdm_core.cluster.status import LASTED, states_for_plugin
+from cvdm_core.cluster.verdict import mishaps, rule_of, subject_of, verdict
+from cvdm_core.records.failures import FailureClass, failure_path, write_failure
+from cvdm_core.records.running import Running, announcements
+
+
+def settle(results: Path, names: Iterable[str]) -> None:
+    """Write a failure note for each stage that was killed, and for each job that ended badly without one; once for each.
+
+    `names` are the acquisitions of the sample sheet. What still runs, or may be started again by SLURM, is left as it is.
+    """
+    files = run_files()
+    for path in files:
+        if any(not state.ended for state in latest(read(path)).values()):
+            states_for_plugin(path.stem, path)
+    last: dict[int, JobState] = {}
+    for path in files:
+        last |= latest(read(path))
+    for path, who in announcements(results).items():
+        judged = _judged(who, last.get(who.job) if who.job else None)
+        if judged:
+            write_failure(results, who, *judged)
+            path.unlink(missing_ok=True)
+    known = list(names)
+    for path in files:
+        _settle_run(results, path, known)
+
+
+def recent_mishaps(days: float = 1) -> list[str]:
+    """Return a sentence for each job of the last runs that was done only after it had gone wrong."""
+    return [sentence for path in run_files(days) for sentence in mishaps(read(path))]
+
+
+def _judged(who: Running, state: JobState | None) -> tuple[FailureClass, str] | None:
+    """Return class and sentence of a stage that left without a word, or None where it may still run."""
+    if state is not None and not _over(state):
+        return None
+    if state is None or state.state == DONE:
+        # Another machine's, or not one of ours: nothing can be said of it.
+        if who.lives_here is not False:
+            return None
+        return "killed", (
+            f"Its process {who.pid} on {who.host} was killed without a word, most often for want of memory; run again and it goes on."
+        )
+    kind, sentence = verdict(state)
+    if kind != "bug":
+        return kind, sentence
+    # The stage would have said so itself if it had failed by itself.
+    return "killed", (
+        f"Its process on {who.host} (SLURM job {who.job}) was killed without a word, most often by the kernel for want of memory; "
+        "run again and it goes on."
+    )
+
+
+def _settle_run(results: Path, path: Path, names: list[str]) -> None:
+    """Write the notes that are missing for one run of the driver, and mark its jobs as looked at."""
+    states = read(path)
+    looked_at = {(state.job, state.time) for state in states if state.settled}
+    final: dict[str, JobState] = {}
+    for state in states:
+        if state.ended:
+            final[state.comment] = state
+    bad = [state for state in final.values() if state.state in FAILED and _over(state) and (state.job, state.time) not in looked_at]
+    for state in bad:
+        stage, (subject, part) = rule_of(state.comment), subject_of(state.comment, names)
+        if not failure_path(results, stage, subject, part).exists():
+            began = datetime.fromtimestamp(state.time, UTC).isoformat(timespec="seconds")
+            who = Running(stage, subject, part, state.facts.get("BatchHost", ""), 0, 0, state.job, began)
+            write_failure(results, who, *verdict(state))
+    note(path, [replace(state, settled=True) for state in bad])
+
+
+def _over(state: JobState) -> bool:
+    return state.ended and not (state.state in RESTARTABLE and time.time() - state.time < LASTED)

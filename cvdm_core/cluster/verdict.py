@@ -1,0 +1,87 @@
+"""Why a job ended badly: class and sentence, from SLURM's state, the exit codes, and what SLURM itself wrote into the job's log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import attrgetter
+
+from cvdm_core.cluster.history import DONE, FAILED, FORGOTTEN, REFUSED, SUBMITTED, JobState
+from cvdm_core.records.failures import FailureClass
+
+OOM_SIGNAL = "0:125"
+"""What SLURM gives as the exit code of a step that the kernel ended for want of memory."""
+KILLED = re.compile(r"(?:^|:)(?:9|137)(?::|$)")
+
+
+def verdict(state: JobState) -> tuple[FailureClass, str]:
+    """Return the class of a job's bad end, and one sentence with what to do."""
+    facts = state.facts
+    log = facts.get("log", "").lower()
+    codes = (facts.get("ExitCode", ""), facts.get("DerivedExitCode", ""))
+    rule = rule_of(state.comment)
+    name = f"SLURM job {state.job}" + (f" on {facts['BatchHost']}" if "BatchHost" in facts else "")
+    if state.state == REFUSED:
+        return "configuration", f"SLURM refused the job ({facts.get('log', '')}); `cvdm doctor --profile slurm` says what to change."
+    if state.state == "OUT_OF_MEMORY" or OOM_SIGNAL in codes or re.search(r"oom|out of memory|exceeded job memory|memory limit", log):
+        given = facts.get("MinMemoryNode") or facts.get("MinMemoryCPU") or "its share"
+        return "memory", f"{name} needed more memory than the {given} it had; give it more: --set-resources {rule}:mem_mb=..."
+    if state.state in ("TIMEOUT", "DEADLINE") or "due to time limit" in log:
+        limit = facts.get("TimeLimit", "its limit")
+        return "time", f"{name} was ended at its time limit of {limit}; run again and it goes on, or --set-resources {rule}:runtime=..."
+    if state.state == "PREEMPTED" or "due to preemption" in log:
+        return "preempted", f"{name} had to make room for another job, and SLURM did not start it again; run again and it goes on."
+    if state.state in ("NODE_FAIL", "BOOT_FAIL", FORGOTTEN) or re.search(r"due to node|unable to confirm allocation|launch failed", log):
+        return (
+            "node",
+            f"{name} was lost with its node, or by SLURM; run again and it goes on; if it happens again, have the node looked at.",
+        )
+    if re.search(r"no space left|quota exceeded", log):
+        return "disk", f"{name} found no space left on a disk; make space, then run again and it goes on."
+    if state.state == "CANCELLED":
+        return "cancelled", f"{name} was cancelled by a person or by the site; run again and it goes on."
+    if any(KILLED.search(code) for code in codes):
+        return "killed", f"{name} was killed (SIGKILL), and not by SLURM; run again and it goes on; if it happens again, look at the node."
+    return (
+        "bug",
+        f"{name} ended with exit code {codes[0] or '?'} before its stage could say why; its log has more: {facts.get('StdOut', '?')}.",
+    )
+
+
+def rule_of(comment: str) -> str:
+    """Return the rule of a job from its comment, such as `rule_ingest_wildcards_cells`."""
+    return comment.removeprefix("rule_").partition("_wildcards_")[0]
+
+
+def subject_of(comment: str, names: Iterable[str]) -> tuple[str, str]:
+    """Return subject and part of a job from its comment; `names` are the acquisitions, whose names may hold the sign between both."""
+    wildcards = comment.partition("_wildcards_")[2]
+    known = max((name for name in names if f"{wildcards}_".startswith(f"{name}_")), key=len, default=wildcards)
+    return known, wildcards[len(known) + 1 :]
+
+
+def mishaps(states: Sequence[JobState]) -> list[str]:
+    """Return a sentence for each job of a run that went wrong at first and was done in the end."""
+    return [
+        sentence
+        for _, some in groupby(sorted(states, key=attrgetter("comment")), attrgetter("comment"))
+        if (sentence := _mishap(list(some)))
+    ]
+
+
+def _mishap(states: list[JobState]) -> str:
+    asked = {state.job: state.facts for state in states if state.state == SUBMITTED}
+    ends = [state for state in states if state.state == DONE or state.state in FAILED]
+    bad = [state for state in ends if state.state != DONE]
+    if not bad or ends[-1].state != DONE:
+        return ""
+    steps = [f"{verdict(state)[0]}{_given(asked.get(state.job, {}))}, job {state.job}" for state in bad]
+    what = states[0].comment.removeprefix("rule_").replace("_wildcards_", " of ")
+    return f"{what}: {'; '.join(steps)}; done{_given(asked.get(ends[-1].job, {}))}, job {ends[-1].job}"
+
+
+def _given(facts: object) -> str:
+    values = facts if isinstance(facts, dict) else {}
+    given = [f"{values[key]} {unit}" for key, unit in (("mem_mb", "MB"), ("minutes", "min")) if values.get(key)]
+    return f" with {', '.join(given)}" if given else ""

@@ -1,0 +1,57 @@
+"""Notes of what failed, of which class, and what to do, for the index page and for whoever plans the next night.
+
+Classes: what ended the work decides, and not what somebody guesses afterwards. docs/operator.md says what to do about each.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal, get_args
+
+from cvdm_core.errors import DamagedInputError, DeviceError, DiskFullError, TimeUpError, UserError
+from cvdm_core.files import write_file
+from cvdm_core.records.running import Running, note_name
+
+FailureClass = Literal["memory", "time", "preempted", "node", "disk", "damaged input", "configuration", "cancelled", "killed", "bug"]
+CLASSES: tuple[str, ...] = get_args(FailureClass)
+
+
+def failure_path(results: str | Path, stage: str, subject: str, part: str = "") -> Path:
+    """Return where the note of a failed stage lies, for the index page."""
+    return Path(results) / ".failures" / note_name(stage, subject, part)
+
+
+def write_failure(results: str | Path, who: Running, kind: FailureClass, message: str) -> None:
+    """Leave the note of a failed stage.
+
+    Raises
+    ------
+    DiskFullError
+        If there is no space for it.
+    """
+    about = {"stage": who.stage, "subject": who.subject, "part": who.part, "host": who.host, "job": who.job, "started": who.started}
+    content = {**about, "class": kind, "message": message}
+    write_file(failure_path(results, who.stage, who.subject, who.part), json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def judge(error: BaseException) -> tuple[FailureClass, str]:
+    """Return the class of an error that ended a stage, and what to say."""
+    match error:
+        case DiskFullError():
+            return "disk", str(error)
+        case DeviceError():
+            return "node", str(error)
+        case TimeUpError():
+            return "time", str(error)
+        case DamagedInputError():
+            return "damaged input", str(error)
+        case UserError():
+            return "configuration", str(error)
+        case KeyboardInterrupt() | SystemExit():
+            return "cancelled", "The stage was stopped from outside; run the workflow again and it goes on."
+        case _ if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+            return "memory", f"{error}; give the job more memory, or lower sampling.tile or training.batch."
+        case OSError():
+            return "disk", f"{error}; check space and permissions, then run the workflow again."
+    return "bug", f"{type(error).__name__}: {error}; the log has the traceback, please report it."

@@ -1,0 +1,110 @@
+"""What differs from site to site, each a line of the profile, on the real cluster: what SLURM was asked for, and what came of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from site_tree import Site
+
+from cvdm_core.records.receipts import read_json
+
+pytestmark = pytest.mark.slow
+
+RUN = "snakemake --profile slurm --slurm-init-seconds-before-status-checks 4 --latency-wait 5"
+TRAIN = f"{RUN} train_only --retries 0 --set-threads train=2"
+
+
+def write_line(site: Site, old: str, new: str) -> None:
+    """Change one line of the profile."""
+    file = site.folder / "profiles/slurm/config.yaml"
+    lines = file.read_text().splitlines(keepends=True)
+    places = [number for number, line in enumerate(lines) if line.strip().startswith(old)]
+    assert places, f"{file} has no line {old!r}"
+    lines[places[0]] = re.match(r" *", lines[places[0]])[0] + new + "\n"  # type: ignore[index]
+    file.write_text("".join(lines))
+
+
+def acquired(site: Site, **splits: str) -> None:
+    for name, split in splits.items():
+        site.facility.acquire(name, split, target=split != "predict")
+    registered = site.typed("cvdm register")
+    assert registered.returncode == 0, registered.stdout + registered.stderr
+
+
+def asked(site: Site, rule: str) -> list[dict[str, str]]:
+    """Return what SLURM says of all jobs of a rule, in their order."""
+    jobs = [number for number, (_, comment) in sorted(site.jobs().items()) if comment.startswith(f"rule_{rule}")]
+    said = [site.cluster.said("scontrol", "show", "job", "--oneliner", str(number)) for number in jobs]
+    return [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in said]
+
+
+@pytest.mark.parametrize("line", ["gpu: 1", 'gres: "gpu:1"', 'gres: "gpu:h200:1"'])
+def test_a_gpu_job_asks_for_its_gpu_and_one_that_is_not_there_is_named_and_no_silent_run_on_a_cpu(site: Site, line: str) -> None:
+    acquired(site, pair="train", checked="val")
+    assert site.typed("snakemake --profile profiles/local ingest_all").returncode == 0
+    write_line(site, "gpu: 1", line)
+
+    done = site.typed(TRAIN)
+
+    # The cluster's GPU is /dev/null under another name.
+    assert done.returncode != 0
+    (job,) = asked(site, "train")
+    assert "gpu" in job.get("TresPerJob", "") + job.get("TresPerNode", "")
+    assert job["JobState"] == "FAILED"
+    log = (site.folder / "logs/models/tiny/train.log").read_text()
+    assert log.startswith("cvdm train: tiny on ") and f"SLURM job {job['JobId']}, restarted 0 times, attempt 1" in log.splitlines()[0]
+    assert "this process was given 1 GPUs (CUDA_VISIBLE_DEVICES=0), and torch finds 0" in log
+    assert "Traceback" not in log
+    assert "torch finds 0" in read_json(site.folder / "results/.failures/train.tiny.json")["message"]
+
+
+def test_memory_can_be_asked_for_by_cpu_and_grows_with_the_attempt(site: Site) -> None:
+    site.facility.acquire("pair", "train").rename(site.folder / "kept.tif")
+    site.facility.acquire("pair", "train")
+    assert site.typed("cvdm register").returncode == 0
+    damaged = site.folder / "raw/pair.tif"
+    damaged.write_bytes(damaged.read_bytes()[:-400])
+    write_line(site, "mem_mb: 2000", "mem_mb_per_cpu: 1500 * attempt")
+
+    assert site.typed(f"{RUN} --retries 1 ingest_all").returncode != 0
+
+    jobs = asked(site, "ingest")
+    assert [job["MinMemoryCPU"] for job in jobs] == ["1500M", "3000M"]
+    log = (site.folder / "logs/pair/ingest.log").read_text()
+    assert ", attempt 2, " in log.splitlines()[0]
+
+
+@pytest.fixture
+def fast_node(site: Site) -> Iterator[Site]:
+    """The cluster with a feature on its node."""
+    site.cluster.said("scontrol", "update", "NodeName=n1", "AvailableFeatures=fastdisk", "ActiveFeatures=fastdisk")
+    yield site
+    site.cluster.said("scontrol", "update", "NodeName=n1", "AvailableFeatures=", "ActiveFeatures=")
+
+
+def test_jobs_can_be_kept_to_nodes_with_a_feature(fast_node: Site) -> None:
+    acquired(fast_node, pair="train")
+    write_line(fast_node, "# SITE: slurm_partition: cpu", "constraint: fastdisk")
+
+    done = fast_node.typed(f"{RUN} ingest_all")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    (job,) = asked(fast_node, "ingest")
+    assert job["Features"] == "fastdisk"
+    receipt = read_json(fast_node.folder / "results/pair/ingest.json")
+    assert receipt["job"]["slurm_job_id"] == job["JobId"] and receipt["job"]["restart_count"] == 0 and receipt["job"]["attempt"] == 1
+
+
+def test_training_asks_for_several_gpus_of_one_node(site: Site) -> None:
+    acquired(site, pair="train", checked="val")
+    assert site.typed("snakemake --profile profiles/local ingest_all").returncode == 0
+    write_line(site, "gpu: 1", "gpu: 2")
+
+    done = site.typed(f"{TRAIN} --config training='{{devices: 2}}'")
+
+    # The node has one: SLURM refuses at once, and the call stands in the driver's output.
+    assert done.returncode != 0
+    assert "--gpus=2" in done.stdout + done.stderr
+    assert not asked(site, "train")

@@ -1,0 +1,165 @@
+"""What is known of jobs that were killed: from SLURM's words to one class and one sentence. The words are those of SLURM 22.05."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cvdm_core.cluster.aftermath import recent_mishaps, settle
+from cvdm_core.cluster.history import DONE, SUBMITTED, JobState, note, read, run_file
+from cvdm_core.cluster.status import LASTED, for_plugin, last_words
+from cvdm_core.cluster.verdict import mishaps, subject_of, verdict
+from cvdm_core.records.failures import CLASSES, failure_path
+from cvdm_core.records.receipts import read_json, stage
+from cvdm_core.records.running import announcements
+
+COMMENT = "rule_sample_wildcards_cells_1_0003"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")  # no SLURM answers
+
+
+@pytest.mark.parametrize(
+    ("state", "facts", "kind"),
+    [
+        ("OUT_OF_MEMORY", {"ExitCode": "0:125"}, "memory"),
+        ("FAILED", {"ExitCode": "1:0", "DerivedExitCode": "0:125"}, "memory"),
+        ("FAILED", {"ExitCode": "0:9", "log": "slurmstepd: error: Exceeded job memory limit"}, "memory"),
+        ("TIMEOUT", {"ExitCode": "0:1", "TimeLimit": "00:01:00"}, "time"),
+        ("PREEMPTED", {"log": "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-23T15:00:00 DUE TO PREEMPTION ***"}, "preempted"),
+        ("NODE_FAIL", {}, "node"),
+        ("FORGOTTEN", {}, "node"),
+        ("CANCELLED", {"ExitCode": "0:15"}, "cancelled"),
+        ("FAILED", {"ExitCode": "0:9", "DerivedExitCode": "0:0"}, "killed"),
+        ("FAILED", {"ExitCode": "1:0", "log": "OSError: [Errno 28] No space left on device"}, "disk"),
+        ("REFUSED", {"log": "sbatch: error: invalid partition specified: nosuch"}, "configuration"),
+        ("FAILED", {"ExitCode": "1:0", "DerivedExitCode": "1:0"}, "bug"),
+    ],
+)
+def test_the_class_of_a_job_follows_from_state_exit_codes_and_log(state: str, facts: dict[str, str], kind: str) -> None:
+    found, sentence = verdict(JobState(7, state, COMMENT, facts=facts))
+    assert found == kind and found in CLASSES
+    assert sentence.endswith(".")
+
+
+def test_a_name_with_the_sign_between_name_and_part_is_found_by_the_sheet() -> None:
+    assert subject_of(COMMENT, ["cells", "cells_1"]) == ("cells_1", "0003")
+    assert subject_of("rule_ingest_wildcards_cells_1", ["cells_1"]) == ("cells_1", "")
+    assert subject_of("rule_train_wildcards_tiny", ["cells"]) == ("tiny", "")
+
+
+def test_states_that_the_plugin_would_wait_on_for_ever_become_failures_only_once_they_last() -> None:
+    now = time.time()
+    for state in ("PREEMPTED", "NODE_FAIL"):
+        assert for_plugin(state, None) == "PENDING"
+        assert for_plugin(state, JobState(7, state, COMMENT, now - LASTED / 2)) == "PENDING"
+        assert for_plugin(state, JobState(7, state, COMMENT, now - LASTED - 1)) == "FAILED"
+        assert for_plugin(state, JobState(7, "RUNNING", COMMENT, now - 500)) == "PENDING"
+    assert for_plugin("FORGOTTEN", None) == "FAILED"
+    assert for_plugin("COMPLETED", None) == "COMPLETED"
+
+
+def test_a_line_that_a_kill_cut_off_costs_only_itself() -> None:
+    path = run_file("night")
+    note(path, [JobState(1, SUBMITTED, COMMENT)])
+    with open(path, "a") as stream:
+        stream.write('{"job": 2, "sta\n')
+    note(path, [JobState(1, DONE, COMMENT)])
+    assert [state.state for state in read(path)] == [SUBMITTED, DONE]
+    with pytest.raises(ValueError):
+        run_file("../evil")
+
+
+def test_a_job_that_went_wrong_and_was_done_is_one_line_and_one_that_never_was_done_is_none() -> None:
+    other = "rule_ingest_wildcards_bad"
+    states = [
+        JobState(1, SUBMITTED, COMMENT, facts={"mem_mb": "2000"}),
+        JobState(2, SUBMITTED, other),
+        JobState(1, "OUT_OF_MEMORY", COMMENT),
+        JobState(2, "FAILED", other),
+        JobState(3, SUBMITTED, COMMENT, facts={"mem_mb": "4000"}),
+        JobState(3, DONE, COMMENT),
+    ]
+    assert mishaps(states) == ["sample of cells_1_0003: memory with 2000 MB, job 1; done with 4000 MB, job 3"]
+    note(run_file("night"), states)
+    assert recent_mishaps() == mishaps(states)
+
+
+def test_a_job_that_ended_badly_without_a_word_becomes_one_note_and_only_once() -> None:
+    note(run_file("night"), [JobState(1, SUBMITTED, COMMENT), JobState(1, "TIMEOUT", COMMENT, facts={"TimeLimit": "00:10:00"})])
+    settle(Path("results"), ["cells", "cells_1"])
+    path = failure_path("results", "sample", "cells_1", "0003")
+    assert read_json(path)["class"] == "time" and "00:10:00" in read_json(path)["message"]
+    path.unlink()  # a later success
+    settle(Path("results"), ["cells", "cells_1"])
+    assert not path.exists()
+
+
+def test_what_the_stage_itself_said_is_kept() -> None:
+    with pytest.raises(ValueError), stage("results/a.json", "sample", "cells_1", "results", part="0003"):
+        raise ValueError("the reason")
+    note(run_file("night"), [JobState(1, "FAILED", COMMENT, facts={"ExitCode": "1:0"})])
+    settle(Path("results"), ["cells_1"])
+    assert "the reason" in read_json(failure_path("results", "sample", "cells_1", "0003"))["message"]
+    assert not announcements("results")
+
+
+def run_until_killed(job: str = "") -> None:
+    """Begin a stage in a process of its own and kill that process."""
+    begin = "from cvdm_core.records.receipts import stage\nimport time\nwith stage('results/a.json', 'ingest', 'cells_1', 'results'): "
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": os.defpath, **({"SLURM_JOB_ID": job} if job else {})}
+    process = subprocess.Popen([sys.executable, "-c", begin + "time.sleep(100)"], env=environment, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while not announcements("results") and time.monotonic() < until:
+        time.sleep(0.05)
+    settle(Path("results"), ["cells_1"])
+    (who,) = announcements("results").values()
+    assert who.pid == process.pid and who.host == platform.node() and who.lives_here, "a stage that runs is left alone"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_a_stage_that_was_killed_on_this_machine_is_named_and_a_success_takes_the_note_away() -> None:
+    run_until_killed()
+    settle(Path("results"), ["cells_1"])
+    path = failure_path("results", "ingest", "cells_1")
+    assert read_json(path)["class"] == "killed"
+    assert not announcements("results")
+    with stage("results/a.json", "ingest", "cells_1", "results"):
+        assert len(announcements("results")) == 1
+    assert not path.exists() and not announcements("results")
+
+
+def test_a_killed_stage_of_a_slurm_job_gets_the_class_that_slurm_gives() -> None:
+    note(run_file("night"), [JobState(7, "RUNNING", "rule_ingest_wildcards_cells_1")])
+    run_until_killed(job="7")
+    note(run_file("night"), [JobState(7, "OUT_OF_MEMORY", "rule_ingest_wildcards_cells_1", facts={"MinMemoryNode": "2000M"})])
+    settle(Path("results"), ["cells_1"])
+    found = read_json(failure_path("results", "ingest", "cells_1"))
+    assert found["class"] == "memory" and "2000M" in found["message"] and found["job"] == 7
+    assert len(list(Path("results/.failures").iterdir())) == 1
+
+
+def test_slurms_last_words_are_found_in_a_long_log(tmp_path: Path) -> None:
+    log = tmp_path / "7.log"
+    log.write_text("a line of the program\n" * 10_000 + "slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED DUE TO TIME LIMIT ***\nthe end\n")
+    assert last_words(log) == "slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED DUE TO TIME LIMIT ***"
+    assert last_words(tmp_path / "none.log") == ""
+
+
+def test_a_note_of_a_running_stage_holds_who_runs_it() -> None:
+    with stage("results/a.json", "ingest", "cells_1", "results"):
+        (path,) = announcements("results")
+        content = json.loads(path.read_text())
+    assert content["pid"] == os.getpid() and content["job"] == int(os.environ.get("SLURM_JOB_ID", "0"))
