@@ -94,7 +94,7 @@ def remarks(overlaps: tuple[Overlap, ...], fields: tuple[PlacedField, ...], cove
         said.append(f"Placed by the stage alone, because too little is to be seen where they overlap others: {named}.")
     if wrong := [f"{pair.first} and {pair.second}" for pair in overlaps if pair.state == "disagrees"]:
         named = ", ".join(wrong[:NAMED]) + (", ..." if len(wrong) > NAMED else "")
-        said.append(f"{len(wrong)} of {len(overlaps)} overlaps do not match and were left out: {named}.")
+        said.append(f"Left out, because what they show does not match ({len(wrong)} of {len(overlaps)} overlaps): {named}.")
     ratios = [max(pair.brightness, 1 / pair.brightness) for pair in overlaps if pair.state == "measured" and pair.brightness]
     if ratios and max(ratios) > 1 + UNEVEN:
         advice = "" if corrected else "; where the illumination is uneven, a flat_field corrects it"

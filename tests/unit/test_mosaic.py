@@ -125,7 +125,7 @@ def test_one_overlap_that_lies_is_left_out_and_named(tmp_path: Path) -> None:
     with fields_of(tmp_path, sim) as fields:
         mosaic = laid_out(fields)
     assert [(pair.first, pair.second) for pair in mosaic.overlaps if pair.state == "disagrees"] == [("5", "6")]
-    assert any("1 of 17 overlaps do not match and were left out: 5 and 6." in remark for remark in mosaic.remarks)
+    assert any("does not match (1 of 17 overlaps): 5 and 6." in remark for remark in mosaic.remarks)
     assert error(mosaic, sim.corners) < 0.5
 
 
