@@ -186,14 +186,16 @@ def night(
 def verify(config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
     """Check that every store and model still matches its receipt, and that every store is a right one."""
     from cvdm_core.images.validation import validate
+    from cvdm_core.records.verify import Tally
     from cvdm_core.records.verify import verify as run
 
-    settings = _load(config, overrides)
-    problems = run([Path(settings.results), Path(settings.models)], validate)
+    settings, tally = _load(config, overrides), Tally()
+    problems = run([Path(settings.results), Path(settings.models)], validate, tally)
     for problem in problems:
         typer.echo(problem)
     if problems:
         raise typer.Exit(1)
+    typer.echo(f"verify: everything below {settings.results} and {settings.models} is as its receipt says: {tally}.")
 
 
 @app.command()

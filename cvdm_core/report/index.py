@@ -78,7 +78,7 @@ def write_index(config: Config) -> Path:
         problems.append(str(error))
     try:
         settle(Path(config.results), rows)
-        happened = recent_mishaps()
+        happened = recent_mishaps(Path(config.results))
     except Exception as error:  # what is noted already must be shown all the same
         happened = []
         problems.append(f"What SLURM says of killed jobs could not be noted ({' '.join(str(error).split())[:200]}).")
