@@ -132,7 +132,11 @@ def test_only_what_is_wanted_is_sent(serve: Serve, tmp_path: Path) -> None:
     assert tell(MessageSettings(), "s", "t", True) == []
 
 
-@pytest.mark.parametrize("server", [hangs, drips, webhook([], "500 Internal Server Error"), lambda connection: None], ids=["hangs", "drips", "refuses", "hangs up"])
+@pytest.mark.parametrize(
+    "server",
+    [hangs, drips, webhook([], "500 Internal Server Error"), lambda connection: None],
+    ids=["hangs", "drips", "refuses", "hangs up"],
+)
 def test_a_bad_webhook_costs_a_sentence_without_its_address(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Callable[[socketserver.StreamRequestHandler], None]
 ) -> None:
