@@ -17,7 +17,11 @@ def test_a_night_restores_what_is_new_with_the_urgent_in_front_and_the_next_one_
     # The site's own lines: this cluster has no GPU that computes, and two CPUs.
     profile = site.folder / "profiles/slurm/config.yaml"
     settings = yaml.safe_load(profile.read_text())
-    settings |= {"set-resources": {}, "set-threads": {"train": 2, "sample": 1}, "slurm-init-seconds-before-status-checks": 4}
+    settings |= {
+        "set-resources": {"train": {"gpu": 0}, "sample": {"gpu": 0}},
+        "set-threads": {"train": 2, "sample": 1},
+        "slurm-init-seconds-before-status-checks": 4,
+    }
     profile.write_text(yaml.safe_dump(settings))
     for name, split in {"pair": "train", "checked": "val", "new": "predict", "now": "predict"}.items():
         site.facility.acquire(name, split, target=split != "predict")
