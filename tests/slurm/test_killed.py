@@ -136,7 +136,7 @@ def test_training_asks_for_the_gpu_that_the_profile_names_and_says_so_if_it_is_n
     acquired(site, pair="train", checked="val")
 
     # The cluster's GPU is only pretended: SLURM gives it, and torch finds none.
-    done = site.typed("snakemake --profile slurm train_only --retries 0 --set-threads train=2 --until train" + SOON)
+    done = site.typed("snakemake --profile slurm train_only --retries 0 --set-threads train=2 --until train" + SOON, timeout=800)
 
     assert done.returncode != 0
     training = site.wait_for_job(lambda _, __, comment: comment.startswith("rule_train"))
