@@ -65,7 +65,8 @@ slurm-test: $(STAMP)  ## all tests on a real SLURM of one node, which it install
 test-readers:  ## open stores and exports in ngff-zarr, bioio and napari's reader (installs them below build/)
 	@$(PYTHON) -m venv --clear build/readers
 	@build/readers/bin/pip install --quiet $(UV)
-	@build/readers/bin/uv pip install --quiet --python build/readers/bin/python --no-deps --requirement requirements.lock --requirement envs/readers.txt
+	@for list in requirements.lock envs/readers.txt; do \
+	  build/readers/bin/uv pip install --quiet --python build/readers/bin/python --no-deps --requirement $$list || exit 1; done
 	@build/readers/bin/pip install --quiet --no-deps --no-build-isolation --editable .
 	OMP_NUM_THREADS=1 build/readers/bin/pytest tests/unit/test_readers.py
 

@@ -1,9 +1,10 @@
-"""What planning a night costs: CPU seconds of a dry run for 1,000 acquisitions beyond Snakemake's own start, and the start's delay.
+"""What planning a night costs: CPU seconds of a dry run for 2,000 acquisitions beyond Snakemake's own start, and the start's delay.
 
     python benchmarks/planning.py
+    python benchmarks/planning.py --night 0.01    # and of a night in which 1 % of them is new and the others are done (minutes to prepare)
 
 All figures are from one run on one machine, so their ratios mean something whatever the machine is and whatever else it does: CPU
-seconds of Snakemake alone (one rule without files); of this workflow with an empty sheet; of a dry run with 1,000 acquisitions, not
+seconds of Snakemake alone (one rule without files); of this workflow with an empty sheet; of a dry run with all acquisitions, not
 printed and printed; of a dry run of the barest rule (one output, `touch`) with as many jobs; and the seconds from `snakemake` to the
 start of the first job.
 """
@@ -20,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from cvdm_core import paths
+from cvdm_core.config import load
 from cvdm_core.sheet import Acquisition, write_sheet
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,6 +61,36 @@ def prepare(folder: Path, acquisitions: int) -> None:
     (folder / "config/config.yaml").write_text(CONFIG)
 
 
+def prepare_night(folder: Path, acquisitions: int, new: int) -> None:
+    """Make all outputs of the acquisitions but the last `new` ones, enter them into Snakemake's memory, and then add the new ones."""
+    prepare(folder, acquisitions - new)
+    config = load([folder / "config/config.yaml"])
+    for number in range(acquisitions - new):
+        each = row(number)
+        receipts = [paths.ingest_receipt(config, each.acquisition)]
+        if each.split in config.restore:
+            receipts += [paths.block_receipt(config, each.acquisition, block) for block in range(3)]
+            receipts += [place(config, each.acquisition) for place in (paths.stitch_receipt, paths.evaluate_receipt, paths.report_receipt)]
+            receipts += [paths.report_page(config, each.acquisition), paths.restored_folder(config, each.acquisition) / "metrics.tsv"]
+        for receipt in [*receipts, *map(Path, filter(None, (each.input, each.target)))]:
+            (folder / receipt).parent.mkdir(parents=True, exist_ok=True)
+            (folder / receipt).write_text("{}")
+    (folder / paths.train_receipt(config)).parent.mkdir(parents=True)
+    (folder / paths.train_receipt(config)).write_text("{}")
+    cpu_seconds(folder, "--snakefile", f"{ROOT}/Snakefile", "--cores", "1", "--touch", "--quiet")
+    prepare(folder, acquisitions)
+
+
+def print_night(folder: Path, acquisitions: int, share: float, alone: float) -> None:
+    """Print what a dry run plans and costs where a share of the acquisitions is new."""
+    new = max(1, round(acquisitions * share))
+    prepare_night(folder, acquisitions, new)
+    seconds, said = cpu_seconds(folder, "--snakefile", f"{ROOT}/Snakefile", "--dry-run", "--quiet", "rules")
+    jobs = int(re.findall(r"^total +(\d+)", said, flags=re.MULTILINE)[0])
+    each = (seconds - alone) / acquisitions * 1000
+    print(f"{new} of {acquisitions} acquisitions are new: {jobs} jobs planned  {seconds:7.2f} CPU s    {each:5.2f} ms an acquisition")
+
+
 def seconds_to_first_job(folder: Path) -> float:
     """Return the wall-clock seconds from `snakemake` to the start of its first job, which fails, because there is no TIFF."""
     begin = time.perf_counter()
@@ -78,8 +111,9 @@ def seconds_to_first_job(folder: Path) -> float:
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--acquisitions", type=int, default=1000)
+    parser.add_argument("--acquisitions", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--night", type=float, default=0.0, help="share of the acquisitions that is new in a night; 0 leaves it out")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         full, empty, alone, barest = (Path(temporary) / name for name in ("full", "empty", "alone", "barest"))
@@ -100,6 +134,8 @@ def main() -> None:
         cpu = {name: min(run()[0] for _ in range(options.repeats)) for name, run in runs.items()}
         prepare(full, 2)
         first = min(seconds_to_first_job(full) for _ in range(options.repeats))
+        if options.night:
+            print_night(Path(temporary) / "night", options.acquisitions, options.night, cpu["alone"])
 
     def each(name: str) -> float:
         return (cpu[name] - cpu["alone"]) / jobs * 1000

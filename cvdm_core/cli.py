@@ -60,6 +60,9 @@ def register(
     specimen: Annotated[str | None, typer.Option(help="specimen of the added files (default: the acquisition's name)")] = None,
     split: Annotated[str, typer.Option(help="split of the added files: train, val, test or predict")] = "predict",
     pixel_size_um: Annotated[float | None, typer.Option(help="pixel size of added files that do not know it [micrometre]")] = None,
+    mosaic: Annotated[
+        bool, typer.Option("--mosaic", help="the images of each added file are the fields of one mosaic, not an acquisition each")
+    ] = False,
     instrument: Annotated[str, typer.Option(help="microscope of the added files (default: what they say)")] = "",
     inbox: Annotated[
         Path | None,
@@ -71,12 +74,12 @@ def register(
     """Read the headers of acquisitions and write what was found into the sample sheet."""
     from cvdm_core.acquisitions.added import Added
 
-    added = Added(name, specimen, split, pixel_size_um, instrument)
+    added = Added(name, specimen, split, pixel_size_um, instrument, mosaic)
     if inbox is not None:
         from cvdm_core.acquisitions.inbox import register_inbox
 
-        if paths or name is not None:
-            raise UserError("--inbox: it finds files and names by itself; give it without files and --name.")
+        if paths or name is not None or mosaic:
+            raise UserError("--inbox: it finds files and names by itself; give it without files, --name and --mosaic.")
         if register_inbox(_load(config, overrides), inbox, added):
             raise typer.Exit(1)
         return
@@ -183,14 +186,16 @@ def night(
 def verify(config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
     """Check that every store and model still matches its receipt, and that every store is a right one."""
     from cvdm_core.images.validation import validate
+    from cvdm_core.records.verify import Tally
     from cvdm_core.records.verify import verify as run
 
-    settings = _load(config, overrides)
-    problems = run([Path(settings.results), Path(settings.models)], validate)
+    settings, tally = _load(config, overrides), Tally()
+    problems = run([Path(settings.results), Path(settings.models)], validate, tally)
     for problem in problems:
         typer.echo(problem)
     if problems:
         raise typer.Exit(1)
+    typer.echo(f"verify: everything below {settings.results} and {settings.models} is as its receipt says: {tally}.")
 
 
 @app.command()

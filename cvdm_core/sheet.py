@@ -24,6 +24,8 @@ from cvdm_core.files import write_file
 _Optional = BeforeValidator(lambda value: None if value == "" else value)
 Positive = Annotated[float | None, Field(gt=0, allow_inf_nan=False), _Optional]
 Source = Literal["", "metadata", "stated"]
+Series = Annotated[int, Field(ge=0)] | Literal["mosaic"] | None
+StageAxes = Literal["", "+x+y", "-x+y", "+x-y", "-x-y", "+y+x", "-y+x", "+y-x", "-y-x"]
 SET_ASIDE = "#refused:"
 NAME_RULE = "Use letters, digits, '.', '_' and '-' only, at most 64, beginning with a letter or digit"
 
@@ -52,11 +54,25 @@ class Acquisition(BaseModel):
     split: Split = Field(description="train, val, test, or predict (no truth needed)")
     input: str = Field(
         min_length=1,
-        description="path of the TIFF, relative to the working directory or absolute; with `{t}`, `{z}` or `{c}` in it, of many TIFFs",
+        description="path of the TIFF, relative to the working directory or absolute; with `{t}`, `{z}` or `{c}` in it, of many TIFFs; "
+        "with `{f}`, of the fields of a mosaic",
     )
     target: str = Field("", description="path of the TIFF with the truth of the same field, if one was acquired")
-    series: Annotated[int | None, Field(ge=0), _Optional] = Field(
-        None, description="number from 0 of the image (position, field) in the TIFF, where it holds several"
+    series: Annotated[Series, _Optional] = Field(
+        None,
+        description="number from 0 of the image (position, field) in the TIFF, where it holds several; or `mosaic`: all are fields of one",
+    )
+    positions: str = Field(
+        "", description="path of a table of a mosaic's stage positions (`field`, `x_um`, `y_um`), where the files do not hold them"
+    )
+    stage_axes: StageAxes = Field(
+        "",
+        description="along which axes of the image the stage's x and y run, such as `+x+y` (right and down) or `-y+x`; empty: found by "
+        "what neighbouring fields of the mosaic show",
+    )
+    flat_field: str = Field("", description="path of a TIFF of the illumination, by which the fields of a mosaic are divided; empty: not")
+    dark_level: Annotated[float | None, Field(ge=0, allow_inf_nan=False), _Optional] = Field(
+        None, description="what the camera counts without light, which is not divided by `flat_field`; empty: 0 [counts]"
     )
     stated_pixel_size_um: Positive = Field(None, description="pixel size of the input stated by a person, where the file does not know it")
     stated_z_step_um: Positive = Field(None, description="z step stated by a person, where the file does not know it")
@@ -97,6 +113,14 @@ class Acquisition(BaseModel):
     )
     acquired: str = Field("", description="date and time of the acquisition as the file has it (measured)")
     assumed: str = Field("", description="what the file does not say and was assumed (measured)")
+    layout: str = Field(
+        "", description="fingerprint of where the fields of a mosaic lie, which stands beside the sheet in `<sheet>.mosaics` (measured)"
+    )
+
+    @property
+    def is_mosaic(self) -> bool:
+        """Whether the input is put together of several fields."""
+        return self.series == "mosaic"
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:

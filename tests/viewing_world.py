@@ -22,6 +22,7 @@ from cvdm_core.sheet import Acquisition, write_sheet
 from cvdm_core.viewing.server import ViewServer, open_server
 
 NAME = "cells_1"
+OURS = ("https://viewer.example",)  # origins whose pages may read
 PIXEL_UM = 0.1
 SCALE = 2
 SHAPE = (2, 2, 3, 75, 100)  # of the input; not a multiple of a chunk

@@ -20,6 +20,7 @@ class Added:
     split : train, val, test or predict.
     pixel_size_um : of those files that do not know theirs [micrometre].
     instrument : the microscope; by default what the file says.
+    mosaic : whether each file's images are the fields of one mosaic, and not an acquisition each.
     """
 
     name: str | None = None
@@ -27,6 +28,7 @@ class Added:
     split: str = "predict"
     pixel_size_um: float | None = None
     instrument: str = ""
+    mosaic: bool = False
 
     def check(self) -> None:
         """Raise `UserError` if something cannot be so."""

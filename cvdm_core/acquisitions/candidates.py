@@ -18,6 +18,7 @@ from pathlib import Path
 from cvdm_core.acquisitions.patterns import gather, name_of_pattern
 from cvdm_core.acquisitions.refusals import Refusal
 from cvdm_core.images.sequence import is_pattern, is_template, patterns_of_template
+from cvdm_core.sheet import Series
 
 SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.tf2", ".ome.tf8", ".ome.btf", ".tiff", ".tif", ".lsm", ".stk", ".tf2", ".tf8", ".btf")
 _ROLE = re.compile(r"(?P<name>.+)_(?P<role>input|target)", re.IGNORECASE | re.DOTALL)
@@ -33,7 +34,7 @@ class Candidate:
     name: str
     input: Path
     target: Path | None = None
-    series: int | None = None
+    series: Series = None
     specimen: str = ""
     note: str = ""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cvdm_core.acquisitions.measure import UNMEASURED
 from cvdm_core.acquisitions.refusals import Refusal
-from cvdm_core.sheet import Acquisition, Unusable
+from cvdm_core.sheet import Acquisition, Series, Unusable
 
 
 def identity(path: str | Path) -> Path:
@@ -26,7 +26,7 @@ class Draft:
     new: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     names: dict[str, str] = field(init=False)
-    files: dict[tuple[Path, int | None], str] = field(init=False)
+    files: dict[tuple[Path, Series], str] = field(init=False)
 
     def __post_init__(self) -> None:
         """Take stock of the rows that are there."""
@@ -40,10 +40,12 @@ class Draft:
         for path in filter(None, (row.input, row.target)):
             self.files.setdefault((identity(path), row.series), row.acquisition)
 
-    def owner(self, path: Path, series: int | None) -> str | None:
-        """Return who has an image of a file already: a row without a number has them all."""
+    def owner(self, path: Path, series: Series) -> str | None:
+        """Return who has an image of a file already: a row without a number, and a mosaic, have them all."""
         file = identity(path)
-        numbers = (None, 0) if series is None else (series, None)
+        numbers: tuple[Series, ...] = (
+            (None, 0, "mosaic") if series is None else (series,) if series == "mosaic" else (series, None, "mosaic")
+        )
         return next((self.files[file, number] for number in numbers if (file, number) in self.files), None)
 
     def add(self, row: Acquisition) -> None:

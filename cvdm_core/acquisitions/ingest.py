@@ -20,11 +20,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from cvdm_core import paths
 from cvdm_core.acquisitions.measure import open_chosen, stored_dtype
+from cvdm_core.acquisitions.mosaics import open_mosaic
 from cvdm_core.config import Config, StoreSettings
 from cvdm_core.errors import UserError
 from cvdm_core.files import PARTIAL
 from cvdm_core.images.acquired import Planes
 from cvdm_core.images.certificate import ATTRIBUTE
+from cvdm_core.images.mosaic import ATTRIBUTE as MOSAIC
+from cvdm_core.images.mosaic import MosaicPlanes
 from cvdm_core.images.omezarr import create_image
 from cvdm_core.images.omezarr_metadata import ImageInfo, display_windows, target_origin_um, write_metadata, write_ome_xml
 from cvdm_core.images.publishing import publish
@@ -104,7 +107,7 @@ def ingest(config: Config, acquisition: str) -> None:
 
 @contextmanager
 def _opened_input(config: Config, row: Acquisition) -> Iterator[_Image]:
-    with _opened(row, row.input) as planes:
+    with open_mosaic(row, config.acquisitions) if row.is_mosaic else _opened(row, row.input) as planes:
         header = planes.header
         measured = header.pixel_size_um if row.pixel_size_source == "metadata" else None
         facts = [
@@ -117,6 +120,8 @@ def _opened_input(config: Config, row: Acquisition) -> Iterator[_Image]:
             if not same:
                 raise UserError(f"{row.input}: changed since registration: its {name} is {found}, not {known}; run `cvdm register` again.")
         info = _info(row, header, "input", row.input, 1)
+        if isinstance(planes, MosaicPlanes):
+            info.attributes[MOSAIC] = planes.mosaic.to_json()
         yield _Image("input", planes, paths.raw_store(config, row.acquisition), info, _stamps(planes))
 
 
@@ -237,5 +242,6 @@ def _fill(receipt: Receipt, config: Config, row: Acquisition, images: list[_Imag
             }
             for image in images
         },
+        **({MOSAIC: images[0].info.attributes[MOSAIC]} if row.is_mosaic else {}),
         **({ATTRIBUTE: images[1].info.attributes[ATTRIBUTE]} if row.target else {}),
     }

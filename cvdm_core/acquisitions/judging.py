@@ -208,7 +208,7 @@ class Look:
             update={"others": tuple(sorted(file.name.encode(errors="backslashreplace").decode() for file in others))}
         )
         rows = self.rows.get(key_of(candidate.input), [])
-        all_images = len(rows) >= images or any(row.series is None for row in rows)
+        all_images = len(rows) >= images or any(row.series in (None, "mosaic") for row in rows)
         if rows and all_images and all(row.registered for row in rows) and not self.lacks_target(candidate):
             return self.registered(waiting, rows)
         return waiting

@@ -5,12 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from cvdm_core.acquisitions.mosaics import header_of_field, lay_out
 from cvdm_core.errors import UserError
 from cvdm_core.images.acquired import Planes, open_acquired, read_acquired
+from cvdm_core.images.mosaic import Mosaic
 from cvdm_core.images.tiff import TiffHeader
 from cvdm_core.sheet import Acquisition
 
@@ -20,14 +24,14 @@ SAME_LENGTH = 0.01  # relative difference of two lengths that still count as equ
 _SIZES = ("size_t", "size_c", "size_z", "size_y", "size_x")
 _LENGTHS = ("pixel_size_um", "pixel_size_source", "z_step_um", "z_step_source", "time_step_s")
 _SOURCES = ("na_source", "emission_source", "instrument_source", "objective_source")
-_MEASURED = (*_SIZES, "dtype", *_LENGTHS, "channels", *_SOURCES, "magnification", "exposure_ms", "acquired", "assumed")
+_MEASURED = (*_SIZES, "dtype", *_LENGTHS, "channels", *_SOURCES, "magnification", "exposure_ms", "acquired", "assumed", "layout")
 _Said = float | tuple[float, ...] | str | None
 UNMEASURED: Mapping[str, Any] = {column: Acquisition.model_fields[column].default for column in _MEASURED}
 StateIn = Callable[[str], str]
 ScaleOf = Callable[[Acquisition], int | None]
 
 
-def measure(row: Acquisition, scale_of: ScaleOf, state_in: StateIn) -> tuple[Acquisition, list[str]]:
+def measure(row: Acquisition, scale_of: ScaleOf, state_in: StateIn, sheet: str | Path) -> tuple[Acquisition, list[str]]:
     """Return the row with everything measured, and remarks on what was assumed or contradicts the file.
 
     Parameters
@@ -38,6 +42,8 @@ def measure(row: Acquisition, scale_of: ScaleOf, state_in: StateIn) -> tuple[Acq
         Tells of a measured row how many target pixels there must be for each input pixel along y and x; None where nobody knows.
     state_in
         Tells where a person can state what a file does not know: from the column's name to words for the sentence.
+    sheet
+        Path of the sheet, beside which the layout of a mosaic is kept.
 
     Raises
     ------
@@ -45,8 +51,12 @@ def measure(row: Acquisition, scale_of: ScaleOf, state_in: StateIn) -> tuple[Acq
         If a file is missing or damaged, has a data type that cannot be restored, lacks a pixel size or z step that nobody stated,
         or if the pair does not show one field at its scale.
     """
+    _check_mosaic_columns(row)
     header = _inspect(row.input, row)
     pixel_size, source = _pixel_size(row, header, state_in)
+    mosaic, layout = lay_out(row, sheet, pixel_size) if row.is_mosaic else (None, "")
+    if mosaic is not None:
+        header = replace(header, shape=(*header.shape[:3], *mosaic.shape))
     size_t, size_c, size_z = header.shape[:3]
     z_step = row.stated_z_step_um or header.z_step_um
     if size_z > 1 and z_step is None:
@@ -75,6 +85,7 @@ def measure(row: Acquisition, scale_of: ScaleOf, state_in: StateIn) -> tuple[Acq
             "exposure_ms": header.metadata.exposure_ms,
             "acquired": header.metadata.acquired,
             "assumed": _assumed(row, header),
+            "layout": layout,
             **dict(zip(_SIZES, header.shape, strict=True)),
             "dtype": stored_dtype(header),
             "pixel_size_um": pixel_size,
@@ -87,7 +98,7 @@ def measure(row: Acquisition, scale_of: ScaleOf, state_in: StateIn) -> tuple[Acq
     )
     if row.target:
         _check_pair(row, header, pixel_size, scale_of(measured))
-    return measured, _remarks(row, header)
+    return measured, _remarks(row, header) + _remarks_on(row, mosaic)
 
 
 def knows_pixel_size(path: str) -> bool:
@@ -104,7 +115,7 @@ def open_chosen(row: Acquisition, path: str, pages: Literal["t", "z"]) -> Iterat
     UserError
         As `open_acquired`, or if the file holds several images of one size and the row names none.
     """
-    number = row.series or 0
+    number = 0 if row.series is None or row.series == "mosaic" else row.series
     if number and path == row.target and not read_acquired(path, pages).further:
         number = 0
     with open_acquired(path, pages, number) as planes:
@@ -125,12 +136,28 @@ def stored_dtype(header: TiffHeader) -> str:
 
 
 def _inspect(path: str, row: Acquisition) -> TiffHeader:
-    with open_chosen(row, path, "z" if row.stated_z_step_um else "t") as planes:
-        header = planes.header
-        if stored_dtype(header) not in DTYPES:
-            raise UserError(f"{path}: its pixels are {header.dtype.name}, and only {', '.join(DTYPES)} can be restored; convert the file.")
-        planes.check_complete()
+    if row.is_mosaic:
+        header = header_of_field(row)
+    else:
+        with open_chosen(row, path, "z" if row.stated_z_step_um else "t") as planes:
+            header = planes.header
+            planes.check_complete()
+    if stored_dtype(header) not in DTYPES:
+        raise UserError(f"{path}: its pixels are {header.dtype.name}, and only {', '.join(DTYPES)} can be restored; convert the file.")
     return header
+
+
+def _check_mosaic_columns(row: Acquisition) -> None:
+    if row.is_mosaic and row.target:
+        raise UserError(f"{row.input}: a mosaic has no target, because pairs are learned from field by field; empty the column target.")
+    if row.is_mosaic or not (row.positions or row.stage_axes or row.flat_field):
+        return
+    column = next(name for name in ("positions", "stage_axes", "flat_field") if getattr(row, name))
+    raise UserError(f"{row.input}: the column {column} is for mosaics; write `mosaic` into the column series, or empty it.")
+
+
+def _remarks_on(row: Acquisition, mosaic: Mosaic | None) -> list[str]:
+    return [] if mosaic is None else [f"{row.acquisition}: {said}" for said in (mosaic.sentence, *mosaic.remarks)]
 
 
 def _pixel_size(row: Acquisition, header: TiffHeader, state_in: StateIn) -> tuple[float, str]:
@@ -188,7 +215,7 @@ def _check_pair(row: Acquisition, header: TiffHeader, pixel_size_um: float, want
 
 def _remarks(row: Acquisition, header: TiffHeader) -> list[str]:
     remarks = []
-    if others := len(header.images) - 1 - len(header.further):
+    if (others := len(header.images) - 1 - len(header.further)) and not row.is_mosaic:
         remarks.append(
             f"{row.input}: {others} further {'image' if others == 1 else 'images'} of another size in it {'is' if others == 1 else 'are'} "
             "not taken; the column series chooses."

@@ -17,7 +17,7 @@ _WORD = re.compile(r"(?<=[_\-. ])(C)([A-Z][A-Za-z0-9]*)(?=[_\-. ])")
 _AXIS = {"t": "t", "f": "t", "s": "z", "z": "z", "c": "c", "w": "c"}  # by the first letter
 _WELL = re.compile(r"C\d\d")
 _OTHER_ROWS = "ABDEFGHIJKLMNOP"
-_PLACEHOLDER = re.compile(r"[_\-. ]?[A-Za-z]*\{[tzc]\}")
+_PLACEHOLDER = re.compile(r"[_\-. ]?[A-Za-z]*\{[tzcf]\}")
 
 
 def name_of_pattern(stem: str) -> str:

@@ -10,6 +10,7 @@ from cvdm_core.acquisitions.candidates import Candidate
 from cvdm_core.acquisitions.refusals import Refusal
 from cvdm_core.errors import UserError
 from cvdm_core.images.acquired import read_acquired
+from cvdm_core.images.fields import open_fields
 from cvdm_core.images.tiff import TiffHeader
 from cvdm_core.images.tiff_images import PartOfSet
 
@@ -35,6 +36,19 @@ def split_positions(candidate: Candidate, is_known: Callable[[Path], bool]) -> l
         replace(candidate, name=f"{candidate.name}_s{number}", specimen=candidate.name, series=number, note=_note(header, number))
         for number in numbers
     ]
+
+
+def whole_mosaic(candidate: Candidate, is_known: Callable[[Path], bool]) -> list[Candidate]:
+    """Return the candidate as one mosaic of all its images; none where it only continues a set whose first file `is_known`."""
+    try:
+        with open_fields(candidate.input):
+            pass
+    except PartOfSet as error:
+        if is_known(error.first):
+            return []
+    except UserError:  # measuring the row says it
+        pass
+    return [replace(candidate, series="mosaic")]
 
 
 def _unlike_target(candidate: Candidate, count: int) -> str:

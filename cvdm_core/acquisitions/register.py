@@ -21,14 +21,14 @@ from cvdm_core.acquisitions.added import NOTHING_SAID, Added
 from cvdm_core.acquisitions.candidates import Candidate, find_candidates
 from cvdm_core.acquisitions.draft import Draft, identity
 from cvdm_core.acquisitions.measure import UNMEASURED, knows_pixel_size, measure
-from cvdm_core.acquisitions.positions import split_positions
+from cvdm_core.acquisitions.positions import split_positions, whole_mosaic
 from cvdm_core.acquisitions.refusals import Refusal, refusals_file, tell, write_refusals
 from cvdm_core.config import Config, Split
 from cvdm_core.errors import UserError
-from cvdm_core.images.sequence import is_pattern
+from cvdm_core.images.sequence import FIELD, is_pattern
 from cvdm_core.lock import locked
 from cvdm_core.routing import Router, find_routes
-from cvdm_core.sheet import NAME_RULE, Acquisition, clean_name, is_name, read_rows, write_sheet
+from cvdm_core.sheet import NAME_RULE, Acquisition, Series, clean_name, is_name, read_rows, write_sheet
 
 RESERVED = ("index.html",)  # stands beside the acquisitions in the folder of results
 
@@ -91,7 +91,8 @@ def add_to_sheet(config: Config, paths: Sequence[str | Path], added: Added = NOT
     sheet.refusals += refused
     given = {identity(candidate.input) for candidate in candidates} | registered
     for whole in candidates if added.name is None else [replace(candidate, name=added.name) for candidate in candidates]:
-        images = split_positions(whole, lambda path: identity(path) in given)
+        is_mosaic = added.mosaic or FIELD in str(whole.input)
+        images = (whole_mosaic if is_mosaic else split_positions)(whole, lambda path: identity(path) in given)
         if isinstance(images, Refusal):
             sheet.refusals.append(images)
             continue
@@ -177,7 +178,7 @@ def _unusable_path(candidate: Candidate) -> str:
 
 
 def _refuse_repeated_files(sheet: Draft) -> None:
-    first: dict[tuple[Path, int | None], Acquisition] = {}
+    first: dict[tuple[Path, Series], Acquisition] = {}
     for row in list(sheet.rows.values()):
         other = first.setdefault((identity(row.input), row.series), row)
         if other is not row:
@@ -210,7 +211,7 @@ def _measure_all(sheet: Draft, config: Config, anew: bool) -> list[str]:
     waiting = [row for row in sheet.rows.values() if row.acquisition not in sheet.refused and (anew or not row.registered)]
     for row in track(waiting, "reading headers", console=console, transient=True, disable=not console.is_terminal):
         try:
-            sheet.rows[row.acquisition], said = measure(row, scale_of, _state_in(sheet, row))
+            sheet.rows[row.acquisition], said = measure(row, scale_of, _state_in(sheet, row), sheet.path)
         except UserError as error:
             sheet.refuse_row(row, row.input, str(error))
         else:

@@ -11,7 +11,7 @@ from pathlib import Path
 from cvdm_core.cluster.history import DONE, FAILED, RESTARTABLE, JobState, latest, note, read, run_files
 from cvdm_core.cluster.status import LASTED, states_for_plugin
 from cvdm_core.cluster.verdict import mishaps, rule_of, subject_of, verdict
-from cvdm_core.records.failures import FailureClass, failure_path, write_failure
+from cvdm_core.records.failures import FailureClass, classes_of_jobs, failure_path, write_failure
 from cvdm_core.records.running import Running, announcements
 
 
@@ -37,9 +37,10 @@ def settle(results: Path, names: Iterable[str]) -> None:
         _settle_run(results, path, known)
 
 
-def recent_mishaps(days: float = 1) -> list[str]:
+def recent_mishaps(results: Path, days: float = 1) -> list[str]:
     """Return a sentence for each job of the last runs that was done only after it had gone wrong."""
-    return [sentence for path in run_files(days) for sentence in mishaps(read(path))]
+    classes = classes_of_jobs(results)
+    return [sentence for path in run_files(days) for sentence in mishaps(read(path), classes)]
 
 
 def _judged(who: Running, state: JobState | None) -> tuple[FailureClass, str] | None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from itertools import groupby
-from operator import attrgetter
+from collections.abc import Iterable, Mapping, Sequence
 
-from cvdm_core.cluster.history import DONE, FAILED, FORGOTTEN, REFUSED, SUBMITTED, JobState
+from cvdm_core.cluster.history import DONE, FORGOTTEN, REFUSED, SUBMITTED, JobState
 from cvdm_core.records.failures import FailureClass
 
 OOM_SIGNAL = "0:125"
@@ -55,33 +53,38 @@ def rule_of(comment: str) -> str:
 
 
 def subject_of(comment: str, names: Iterable[str]) -> tuple[str, str]:
-    """Return subject and part of a job from its comment; `names` are the acquisitions, whose names may hold the sign between both."""
+    """Return subject and part of a job, as its stage names them, from its comment.
+
+    The wildcards stand there in the order acquisition, model, block, joined by a sign that names may hold too: so `names`, those of the
+    acquisitions, are asked. Only blocks are parts.
+    """
     wildcards = comment.partition("_wildcards_")[2]
     known = max((name for name in names if f"{wildcards}_".startswith(f"{name}_")), key=len, default=wildcards)
-    return known, wildcards[len(known) + 1 :]
+    return known, wildcards.rpartition("_")[2] if rule_of(comment) == "sample" and known != wildcards else ""
 
 
-def mishaps(states: Sequence[JobState]) -> list[str]:
-    """Return a sentence for each job of a run that went wrong at first and was done in the end."""
-    return [
-        sentence
-        for _, some in groupby(sorted(states, key=attrgetter("comment")), attrgetter("comment"))
-        if (sentence := _mishap(list(some)))
-    ]
+def mishaps(states: Iterable[JobState], classes: Mapping[int, str]) -> list[str]:
+    """Return a sentence for each job of a run that went wrong at first and was done in the end.
+
+    `classes` has what the stages themselves said, by job; of the others SLURM speaks.
+    """
+    by_comment: dict[str, list[JobState]] = {}
+    for state in states:
+        by_comment.setdefault(state.comment, []).append(state)
+    return [sentence for _, some in sorted(by_comment.items()) if (sentence := _mishap(some, classes))]
 
 
-def _mishap(states: list[JobState]) -> str:
+def _mishap(states: Sequence[JobState], classes: Mapping[int, str]) -> str:
     asked = {state.job: state.facts for state in states if state.state == SUBMITTED}
-    ends = [state for state in states if state.state == DONE or state.state in FAILED]
-    bad = [state for state in ends if state.state != DONE]
+    ends = [state for state in states if state.ended and not state.settled]
+    bad = {state.job: state for state in ends if state.state != DONE}
     if not bad or ends[-1].state != DONE:
         return ""
-    steps = [f"{verdict(state)[0]}{_given(asked.get(state.job, {}))}, job {state.job}" for state in bad]
+    steps = [f"{classes.get(job) or verdict(state)[0]}{_given(asked.get(job, {}))}, job {job}" for job, state in bad.items()]
     what = states[0].comment.removeprefix("rule_").replace("_wildcards_", " of ")
     return f"{what}: {'; '.join(steps)}; done{_given(asked.get(ends[-1].job, {}))}, job {ends[-1].job}"
 
 
-def _given(facts: object) -> str:
-    values = facts if isinstance(facts, dict) else {}
-    given = [f"{values[key]} {unit}" for key, unit in (("mem_mb", "MB"), ("minutes", "min")) if values.get(key)]
+def _given(facts: Mapping[str, str]) -> str:
+    given = [f"{facts[key]} {unit}" for key, unit in (("mem_mb", "MB"), ("minutes", "min")) if facts.get(key)]
     return f" with {', '.join(given)}" if given else ""

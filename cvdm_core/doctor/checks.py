@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from cvdm_core.config import Config
+from cvdm_core.doctor.finding import Finding
+from cvdm_core.doctor.limits import Accounting, ask_limits, beyond
 from cvdm_core.doctor.requests import Profile, Request, planned_requests, read_profile
 from cvdm_core.doctor.slurm import Cluster, Node, ask, missing_commands
+from cvdm_core.doctor.surroundings import check_surroundings, not_seen
 from cvdm_core.errors import UserError
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the doctor's."""
-
-    level: Literal["ok", "warn", "fail"]
-    text: str
 
 
 def examine(config: Config, profile_folder: Path) -> Iterator[Finding]:
@@ -45,8 +38,14 @@ def examine(config: Config, profile_folder: Path) -> Iterator[Finding]:
         yield Finding("warn", "the sample sheet plans no job, so requests were not checked; run `cvdm register` first")
     for request in requests:
         yield from check_request(profile, request, cluster)
-    for folder in (config.results, config.models, "logs"):
-        yield check_writable(Path(folder))
+    yield from check_gpus_of_training(config, requests, profile)
+    if cluster.enforced:
+        yield from check_limits(profile, requests, ask_limits())
+    else:
+        why = "it keeps no accounts" if cluster.accounts is None else "AccountingStorageEnforce says so"
+        yield Finding("note", f"limits of accounts and QOS do not hold on this cluster ({why})")
+    yield from check_surroundings(config)
+    yield from not_seen()
 
 
 def check_status_queries(profile: Profile, cluster: Cluster) -> Finding:
@@ -62,6 +61,46 @@ def check_status_queries(profile: Profile, cluster: Cluster) -> Finding:
         f"squeue shows finished jobs for {age} s only (MinJobAge), and Snakemake needs {needed} s; "
         f"write `{key}: {max(1, age // 3)}` into {profile.file}, or ask for a MinJobAge of {needed} s",
     )
+
+
+def check_limits(profile: Profile, requests: Sequence[Request], accounting: Accounting) -> Iterator[Finding]:
+    """Check the number of jobs in the queue, and each rule's largest request, against the limits of account and QOS."""
+    failed = False
+    every = [limits for request in requests for limits in accounting.of(request)]
+    for limits in dict.fromkeys(every):
+        if limits.submitted is not None and profile.jobs > limits.submitted:
+            failed = True
+            yield Finding(
+                "fail",
+                f"{limits.owner} lets you have {limits.submitted} jobs in the queue, and the profile sends {profile.jobs}; "
+                f"write `jobs: {limits.submitted}` into {profile.file}",
+            )
+    for request in requests:
+        for limits in accounting.of(request):
+            for problem in beyond(request, limits):
+                failed = True
+                yield Finding(
+                    "fail",
+                    f"{request.rule}: {problem}; ask for less under set-resources in {profile.file}, or for another QOS",
+                )
+            attempts = profile.retries + 1
+            last = replace(request, mem_mb=request.mem_mb * attempts, minutes=request.minutes * attempts)
+            for problem in set(beyond(last, limits)) - set(beyond(request, limits)):
+                yield Finding("warn", f"{request.rule}: in attempt {attempts} {problem}: it would be refused, or wait for ever")
+    if not failed:
+        yield Finding("ok", "no request is beyond the limits of your accounts and QOS")
+
+
+def check_gpus_of_training(config: Config, requests: Sequence[Request], profile: Profile) -> Iterator[Finding]:
+    """Check that training asks for as many GPUs as it uses."""
+    devices = config.training.devices
+    for request in requests:
+        if request.rule == "train" and 0 < request.gpus != devices:
+            yield Finding(
+                "fail" if request.gpus < devices else "warn",
+                f"train: it asks for {request.gpus} GPUs and uses {devices}; write the same number as `gpu` under set-resources: train in "
+                f"{profile.file} and as training.devices in the configuration",
+            )
 
 
 def check_request(profile: Profile, request: Request, cluster: Cluster) -> Iterator[Finding]:
@@ -92,6 +131,8 @@ def check_request(profile: Profile, request: Request, cluster: Cluster) -> Itera
         yield Finding("warn", f"{rule}: all nodes that could grant {asked} in the partition {name} are down or drained; jobs will wait")
         return
     yield Finding("ok", f"{rule}: {asked} in the partition {name}")
+    if not is_simple(request.constraint):
+        yield Finding("note", f"{rule}: the constraint {request.constraint!r} was not compared with the nodes' features")
     attempts = profile.retries + 1
     last = replace(request, mem_mb=request.mem_mb * attempts, minutes=request.minutes * attempts)
     problem = misfit(last, nodes, partition.minutes)
@@ -106,7 +147,7 @@ def misfit(request: Request, nodes: Sequence[Node], limit: int | None) -> str:
     if limit is not None and request.minutes > limit:
         return f"{request.minutes} min are more than the limit of {limit} min"
     features = frozenset(filter(None, request.constraint.replace("&", ",").split(",")))
-    simple = not any(sign in request.constraint for sign in "|[](*!")
+    simple = is_simple(request.constraint)
     left = [node for node in nodes if not simple or features <= node.features]
     if not left:
         return f"no node has the feature {request.constraint!r}" if features else "there is no node"
@@ -122,6 +163,11 @@ def misfit(request: Request, nodes: Sequence[Node], limit: int | None) -> str:
     return "" if fits_all else f"no node has {' and '.join(what for _, what in steps)} together"
 
 
+def is_simple(constraint: str) -> bool:
+    """Whether a constraint is features joined with `&`, which is all that is compared with the nodes."""
+    return not any(sign in constraint for sign in "|[](*!")
+
+
 def advice(request: Request, problem: str) -> str:
     """Say which line of the profile mends a misfit."""
     if " min are more" in problem:
@@ -131,15 +177,3 @@ def advice(request: Request, problem: str) -> str:
     if "CPUs" in problem and "together" not in problem:
         return f"choose another partition, or write `set-threads: {{{request.rule}: N}}`"
     return f"choose another partition, or ask for less under set-resources: {request.rule}"
-
-
-def check_writable(folder: Path) -> Finding:
-    """Check that a file can be made in a folder, or in the nearest folder above it that exists."""
-    existing = next((path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir()), Path("/"))
-    try:
-        with tempfile.NamedTemporaryFile(dir=existing):
-            return Finding("ok", f"{folder} can be written")
-    except OSError as error:
-        return Finding(
-            "fail", f"{folder}: no file can be made in {existing} ({error.strerror}); choose another folder, or mend its permissions"
-        )

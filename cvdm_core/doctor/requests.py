@@ -23,6 +23,7 @@ class Request:
     rule: str
     partition: str = ""
     account: str = ""
+    qos: str = ""
     gpus: int = 0
     gpu_model: str = ""
     constraint: str = ""
@@ -39,6 +40,7 @@ class Profile:
     status_command: str
     first_check_s: int
     retries: int
+    jobs: int = 0
 
 
 def read_profile(name: Path) -> Profile:
@@ -60,10 +62,11 @@ def read_profile(name: Path) -> Profile:
         raise UserError(f"{file}: this profile does not say `executor: slurm`; only profiles for SLURM are checked.")
     try:
         # 40 s and no retry are Snakemake's own defaults.
-        first, retries = (int(content.get(key, value)) for key, value in [("slurm-init-seconds-before-status-checks", 40), ("retries", 0)])
+        defaults = {"slurm-init-seconds-before-status-checks": 40, "retries": 0, "jobs": 0}
+        first, retries, jobs = (int(content.get(key, value)) for key, value in defaults.items())
     except (TypeError, ValueError):
-        raise UserError(f"{file}: `retries` and `slurm-init-seconds-before-status-checks` must be whole numbers.") from None
-    return Profile(file, str(content.get("slurm-status-command", "sacct")), first, retries)
+        raise UserError(f"{file}: `jobs`, `retries` and `slurm-init-seconds-before-status-checks` must be whole numbers.") from None
+    return Profile(file, str(content.get("slurm-status-command", "sacct")), first, retries, jobs)
 
 
 def planned_requests(profile: Profile) -> list[Request]:
@@ -109,6 +112,7 @@ def _request(rule: str, threads: int, values: dict[str, str]) -> Request:
         rule,
         partition=values.get("slurm_partition", ""),
         account=values.get("slurm_account", ""),
+        qos=values.get("qos", ""),
         gpus=_number(values, "gpu") or count,
         gpu_model=values.get("gpu_model") or model,
         constraint=values.get("constraint", ""),
@@ -137,7 +141,7 @@ def largest(requests: Sequence[Request]) -> list[Request]:
     """Return for each rule, partition, account and kind of node one request with the largest of its numbers."""
     merged: dict[tuple[str, ...], Request] = {}
     for new in requests:
-        key = (new.rule, new.partition, new.account, new.gpu_model, new.constraint)
+        key = (new.rule, new.partition, new.account, new.qos, new.gpu_model, new.constraint)
         old = merged.get(key, new)
         numbers = {name: max(getattr(old, name), getattr(new, name)) for name in ("gpus", "threads", "mem_mb", "minutes")}
         merged[key] = replace(old, **numbers)

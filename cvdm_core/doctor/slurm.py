@@ -50,12 +50,13 @@ class Partition:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Configuration, partitions and nodes; `accounts` is None where nobody keeps accounts."""
+    """Configuration, partitions and nodes; `accounts` is None where nobody keeps accounts; `enforced`: whether their limits hold."""
 
     min_job_age_s: int
     partitions: Mapping[str, Partition]
     nodes: tuple[Node, ...]
     accounts: frozenset[str] | None
+    enforced: bool = False
 
 
 def missing_commands() -> list[str]:
@@ -79,7 +80,8 @@ def ask() -> Cluster:
         asked = ("sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={getpass.getuser()}", "format=account")
         accounts = frozenset(said(*asked).split())
     age = re.match(r"\d+", config.get("MinJobAge", ""))
-    return Cluster(int(age[0]) if age else 0, {found.name: found for found in partitions}, nodes, accounts)
+    enforced = accounts is not None and bool(re.search(r"limits|safe|qos|all", config.get("AccountingStorageEnforce", "")))
+    return Cluster(int(age[0]) if age else 0, {found.name: found for found in partitions}, nodes, accounts, enforced)
 
 
 def partition(line: str) -> Partition:

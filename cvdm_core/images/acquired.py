@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 from numpy.typing import NDArray
 
 from cvdm_core.errors import UserError
-from cvdm_core.images.sequence import is_pattern, open_sequence
+from cvdm_core.images.sequence import FIELD, is_pattern, open_sequence
 from cvdm_core.images.tiff import TiffHeader, open_planes
 
 
@@ -34,6 +34,8 @@ def open_acquired(path: str | Path, pages: Literal["t", "z"] = "t", series: int 
         with open_planes(path, pages, series) as planes:
             yield planes
         return
+    if FIELD in str(path):
+        raise UserError(f"{path}: {FIELD} stands for the fields of a mosaic; write `mosaic` into the column series.")
     if series:
         raise UserError(f"{path}: a pattern holds one image, so the column series stays empty.")
     with open_sequence(path, pages) as sequence:

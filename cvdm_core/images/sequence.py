@@ -1,7 +1,8 @@
 """One image of many TIFFs, put together by a pattern of their names.
 
 A pattern is a path that holds `{t}`, `{z}` or `{c}` where the files differ; all other text stands as it is. Times and planes are
-numbers, channels numbers or words. A plane that is missing or unlike the others stops everything, by name.
+numbers, channels numbers or words. A plane that is missing or unlike the others stops everything, by name. With `{f}`, a number or
+word, it is the pattern of a mosaic: what is left when a field is put in its place is that field's file, or pattern.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from cvdm_core.errors import DamagedInputError, UserError
 from cvdm_core.images.tiff import TiffHeader, TiffPlanes, open_planes, read_header
 from cvdm_core.images.tiff_metadata import Metadata, distinct_names
 
-_PLACEHOLDER = re.compile(r"\{([tzc])\}")
+_PLACEHOLDER = re.compile(r"\{([tzcf])\}")
 _WORD = re.compile(r"\{(\w+)\}")
-_TEXT = {"t": "[0-9]+", "z": "[0-9]+", "c": ".+?"}  # what a placeholder stands for; any other word: text without braces
+_TEXT = {"t": "[0-9]+", "z": "[0-9]+", "c": ".+?", "f": ".+?"}  # what a placeholder stands for; any other word: text without braces
 _AXES = ("t", "c", "z")
+FIELD = "{f}"
 _NAMED = 3  # so many of the missing planes stand in a sentence
 _LEAST_TO_SEE_A_STEP = 3
 _LARGEST_SHARE = 100  # of planes that numbers ask for to files that are there: above, the numbers count something else
@@ -36,9 +38,23 @@ def is_pattern(path: str | Path) -> bool:
     return _PLACEHOLDER.search(str(path)) is not None and not os.path.lexists(path)
 
 
+def fields_of_pattern(pattern: str | Path) -> dict[str, Path]:
+    """Return the file or pattern of each field of a mosaic by what stands in place of `{f}`, numbers first and by their size.
+
+    Raises
+    ------
+    UserError
+        If no file matches.
+    """
+    names = sorted({values["f"] for _, values in _matches(Path(pattern))}, key=_order)
+    if not names:
+        raise UserError(f"{pattern}: no file matches; {{f}} stands for a number or word, and all else for itself.")
+    return {name: Path(str(pattern).replace(FIELD, name)) for name in names}
+
+
 def is_template(path: str | Path) -> bool:
-    """Whether a path stands for several acquisitions: it holds words in braces other than those of a pattern, and no file is called so."""
-    return any(word not in _AXES for word in _WORD.findall(str(path))) and not os.path.lexists(path)
+    """Whether a path stands for several acquisitions: it holds other words in braces than a pattern, and no file is called so."""
+    return any(word not in (*_AXES, "f") for word in _WORD.findall(str(path))) and not os.path.lexists(path)
 
 
 def patterns_of_template(template: Path) -> dict[Path, dict[str, str]]:
@@ -48,7 +64,7 @@ def patterns_of_template(template: Path) -> dict[Path, dict[str, str]]:
     """
     found: dict[Path, dict[str, str]] = {}
     for _, values in _matches(template, _WORD):
-        words = {word: text for word, text in values.items() if word not in _AXES}
+        words = {word: text for word, text in values.items() if word not in (*_AXES, "f")}
         filled = str(template)
         for word, text in words.items():
             filled = filled.replace(f"{{{word}}}", text)

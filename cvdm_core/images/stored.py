@@ -1,6 +1,6 @@
 """Pixels of a stored level, read back without zarr's machinery: what `shards` writes, and nothing else.
 
-zarr-python needs three to ten times the processor time of what is really to be done (read, check, decode), and takes a missing shard
+zarr-python needs three to five times the processor time of what is really to be done (read, check, decode), and takes a missing shard
 for the fill value. Here every checksum is checked, and what is missing or damaged is a `UserError`.
 """
 

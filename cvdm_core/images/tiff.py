@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cvdm_core.errors import COPY_AGAIN, DamagedInputError, UserError
 from cvdm_core.images.ome_set import companion_of
-from cvdm_core.images.tiff_images import images_of
+from cvdm_core.images.tiff_images import FileImage, images_of
 from cvdm_core.images.tiff_layout import Layout, files_of, layout_of
 from cvdm_core.images.tiff_metadata import Metadata, metadata_of
 from cvdm_core.images.tiff_source import open_tiff, sentences
@@ -117,18 +117,31 @@ def read_header(path: str | Path, pages: Literal["t", "z"] = "t", series: int = 
 @contextmanager
 def open_planes(path: str | Path, pages: Literal["t", "z"] = "t", series: int = 0) -> Iterator[TiffPlanes]:
     """Open a TIFF for reading regions of its planes; parameters and errors as `read_header`."""
-    path = Path(path)
+    with _opened(Path(path)) as (source, ome_xml):
+        with sentences(Path(path)):
+            planes = TiffPlanes(Path(path), source, ome_xml, pages, images_of(Path(path), source), series)
+        with closing(planes):
+            yield planes
+
+
+@contextmanager
+def open_every_image(path: str | Path, pages: Literal["t", "z"] = "t") -> Iterator[list[TiffPlanes]]:
+    """Open all images of a TIFF or of the set that begins in it, for reading regions; parameters and errors as `read_header`."""
+    with _opened(Path(path)) as (source, ome_xml), ExitStack() as opened:
+        with sentences(Path(path)):
+            images = images_of(Path(path), source, of_set=True)
+            every = [TiffPlanes(Path(path), source, ome_xml, pages, images, number) for number in range(len(images))]
+        for planes in every:
+            opened.enter_context(closing(planes))
+        yield every
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[tifffile.TiffFile, str | None]]:
     with sentences(path):
         source, ome_xml = open_tiff(path)
-    planes = None
-    try:
-        with sentences(path):
-            planes = TiffPlanes(path, source, ome_xml, pages, series)
-        yield planes
-    finally:
-        if planes is not None:
-            planes.close()
-        source.close()
+    with closing(source):
+        yield source, ome_xml
 
 
 class TiffPlanes:
@@ -140,9 +153,16 @@ class TiffPlanes:
     files : every file that holds a plane of it, or says where its planes lie.
     """
 
-    def __init__(self, path: Path, source: tifffile.TiffFile, ome_xml: str | None, pages: Literal["t", "z"], series: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        source: tifffile.TiffFile,
+        ome_xml: str | None,
+        pages: Literal["t", "z"],
+        images: list[FileImage],
+        series: int,
+    ) -> None:
         """Work out where the pixels lie; use `open_planes`, which owns `source` and closes this."""
-        images = images_of(path, source)
         if not 0 <= series < len(images):
             raise UserError(f"{path}: it holds {len(images)} images, so `series` is a number from 0 to {len(images) - 1}, not {series}.")
         image = images[series]
@@ -160,7 +180,7 @@ class TiffPlanes:
             axes=self._layout.axes,
             undeclared=self._layout.undeclared,
             dtype=np.dtype(self._key.dtype).newbyteorder("="),
-            metadata=metadata_of(source, image, self._layout),
+            metadata=metadata_of(source, image, self._layout, self._layout.first_page(self._key)),
             images=tuple(other.name for other in images),
             further=tuple(number for number, other in enumerate(images) if number != series and other.kind == image.kind),
             ome_xml=ome_xml,
@@ -168,7 +188,9 @@ class TiffPlanes:
         )
 
     def close(self) -> None:
-        """Close what was opened for reading."""
+        """Close what was opened for reading and forget decoded pixels; reading again opens it again."""
+        self._cache.clear()
+        self._cached_bytes = 0
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
 

@@ -45,19 +45,26 @@ class FileImage:
     fixed: dict[int, int]
 
     @property
+    def position(self) -> int | None:
+        """Number in the microscope's list of positions, where the file has one axis for them."""
+        axes = str(self.series.get_axes(False))
+        return next(iter(self.fixed.values())) if [axes[number] for number in self.fixed] == ["R"] else None
+
+    @property
     def kind(self) -> tuple[int, int, str]:
         """Rows, columns and data type: images that agree in them are fields or positions of one experiment."""
         key = self.series.keyframe
         return int(key.imagelength), int(key.imagewidth), str(key.dtype)
 
 
-def images_of(path: Path, source: tifffile.TiffFile) -> list[FileImage]:
-    """Return the images that begin in an open file; a position without a single plane is none.
+def images_of(path: Path, source: tifffile.TiffFile, of_set: bool = False) -> list[FileImage]:
+    """Return the images that begin in an open file, or all of its set; a position without a single plane is none.
 
     Raises
     ------
     UserError
-        If there is none, or the index of a set cannot be true.
+        If there is none, or the index of a set cannot be true. `PartOfSet` if the first image begins in another file of the set and
+        none, or all of the set, is asked for in this one.
     """
     summary = summary_of(path, source)
     images: list[FileImage] = []
@@ -72,12 +79,12 @@ def images_of(path: Path, source: tifffile.TiffFile) -> list[FileImage]:
         for place in np.ndindex(*(sizes[number] for number in apart)):
             fixed = dict(zip(apart, map(int, place), strict=True))
             first = _first_page(series, sizes[:outer], fixed)
-            if first is not None and first.parent is source:
+            if first is not None and (first.parent is source or (of_set and images)):
                 places = {axes[number]: index for number, index in fixed.items()}
                 images.append(FileImage(_position_name(summary, places) if fixed else str(series.name or ""), series, fixed))
             elif first is not None:
                 elsewhere.add(Path(first.parent.filehandle.path))
-    if not images and elsewhere:
+    if elsewhere and (of_set or not images):
         raise PartOfSet(path, min(elsewhere))
     if not images:
         raise UserError(f"{path}: it holds no image but thumbnails; give the file that the microscope wrote.")

@@ -64,6 +64,12 @@ class Layout:
         sample = number(self.inner)
         return number(self.outer), sample
 
+    def first_page(self, key: Any) -> Any:
+        """Return the page of the first plane, where every plane has one, and the page `key` otherwise."""
+        number = self.locate(0, 0, 0)[0] // (key.shaped[0] * key.shaped[1])
+        page = self.pages[number] if number < len(self.pages) else None
+        return key if page is None else page
+
 
 def layout_of(path: Path, source: tifffile.TiffFile, image: FileImage, pages_are: Literal["t", "z"]) -> Layout:
     """Return the layout of one image of an open file.

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import tifffile
 
+from cvdm_core.images.stage import Stage
 from cvdm_core.images.tiff_images import FileImage
 from cvdm_core.images.tiff_statements import Found, found_in
 
@@ -41,6 +42,7 @@ class Metadata:
     emission_nm, exposure_ms : one value a channel, or empty where not all are known.
     instrument, objective : the microscope and its objective in the words of the file, empty where unknown.
     acquired : date and time in ISO 8601 as the file has it, empty where unknown.
+    stage_um : where the stage stood, (y, x) in its own axes [micrometres], or None.
     shortfall : what was to be acquired and is not there, though what is there is whole; empty if nothing.
     said : what a dialect other than OME says in words of its own, JSON-able, at most `SAID_BYTES`.
     """
@@ -58,14 +60,15 @@ class Metadata:
     instrument: str = ""
     objective: str = ""
     acquired: str = ""
+    stage_um: Stage | None = None
     shortfall: str = ""
     dialect: str = ""
     said: Mapping[str, Any] = field(default_factory=dict)
 
 
-def metadata_of(source: tifffile.TiffFile, image: FileImage, layout: _Axes) -> Metadata:
-    """Return what the file says about one of its images, judged."""
-    found = found_in(source, image)
+def metadata_of(source: tifffile.TiffFile, image: FileImage, layout: _Axes, first: Any) -> Metadata:
+    """Return what the file says about one of its images, whose first plane lies in the page `first`, judged."""
+    found = found_in(source, image, first)
     count = layout.shape[1]
     names = found.channels or (list(_COLOURS[:count]) if "S" in layout.axes and "C" not in layout.axes and 3 <= count <= 4 else [])
     pixel = (found.y_um, found.x_um)
@@ -85,6 +88,7 @@ def metadata_of(source: tifffile.TiffFile, image: FileImage, layout: _Axes) -> M
         instrument=_words(found.instrument, 100),
         objective=_words(found.objective, 100),
         acquired=_words(found.acquired, 40),
+        stage_um=found.stage_um,
         shortfall=_shortfall(found.planned, layout.shape),
         dialect=found.dialect,
         said=_bounded(found),

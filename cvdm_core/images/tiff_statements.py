@@ -6,10 +6,12 @@ name of an objective only where the maker's names always hold both (Zeiss).
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,12 +19,16 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
+from cvdm_core.images import stage
 from cvdm_core.images.tiff_images import FileImage
 from cvdm_core.images.units import length_um, number, time_s, unescape
 
 LARGEST_TAG_PIXEL_UM = 5.0  # above, the resolution tag is a scanner's or printer's: 5080 dots an inch
 _LSM_EPOCH = datetime(1899, 12, 30)
-_WANTED_TAGS = ("ImageDescription", "Make", "Model", "Software", "DateTime", "Artist", "HostComputer")
+_LARGEST_METADATA = 2**20  # of one plane [bytes]
+# By number: asked for a name, tifffile looks through all tags, a tenth of the time of opening a small file.
+_WANTED_TAGS = {"ImageDescription": 270, "Make": 271, "Model": 272, "Software": 305, "DateTime": 306, "Artist": 315, "HostComputer": 316}
+_X_RESOLUTION, _Y_RESOLUTION = 282, 283
 
 
 @dataclass
@@ -41,20 +47,26 @@ class Found:
     instrument: str = ""
     objective: str = ""
     acquired: str = ""
+    stage_um: stage.Stage | None = None
     planned: tuple[int, int, int] = (0, 0, 0)  # times, channels and planes that the microscope set out to acquire
     reason: str = "the file holds none"
     dialect: str = ""
     said: Mapping[str, Any] = field(default_factory=dict)
 
 
-def found_in(source: tifffile.TiffFile, image: FileImage) -> Found:
-    """Return the statements of the file's dialect; the tags for printing speak only where it is a plain TIFF."""
+def found_in(source: tifffile.TiffFile, image: FileImage, first: Any) -> Found:
+    """Return the statements of the file's dialect; the tags for printing speak only where it is a plain TIFF.
+
+    `first` is the page of the image's first plane.
+    """
     kind, page = image.series.kind, image.series.keyframe
     if kind == "ome":
         place = next(place for place, series in enumerate(source.series) if series is image.series)
         return _from_ome(source.ome_metadata, place, image.name)
     if kind in ("mmstack", "ndtiff"):
-        return _from_micromanager(source, kind, page)
+        found = _from_micromanager(source, kind, page)
+        found.stage_um = stage.from_micromanager(_own_metadata(kind, first), found.said["Summary"], image.position)
+        return found
     if source.is_lsm:
         return _from_lsm(source.lsm_metadata or {})
     if source.is_stk:
@@ -65,7 +77,7 @@ def found_in(source: tifffile.TiffFile, image: FileImage) -> Found:
 
 
 def _from_ome(text: str, place: int, name: str) -> Found:
-    root = ElementTree.fromstring(text)
+    root = _parsed(text)
     images = [element for element in root.iter() if _name(element) == "Image" and any(_name(child) == "Pixels" for child in element)]
     named = [element for element in images if name and element.get("Name") == name]
     image = named[0] if len(named) == 1 else images[min(place, len(images) - 1)]
@@ -96,6 +108,7 @@ def _from_ome(text: str, place: int, name: str) -> Found:
         found.na = number(used[0].get("LensNA"))
         found.magnification = number(used[0].get("CalibratedMagnification")) or number(used[0].get("NominalMagnification"))
         found.objective = _maker_and_model(used[0])
+    found.stage_um = stage.from_ome(image)
     referred = {child.get("ID") for child in image if _name(child) == "InstrumentRef"}
     instruments = [element for element in root if _name(element) == "Instrument"]
     chosen = [element for element in instruments if element.get("ID") in referred] or (instruments if len(instruments) == 1 else [])
@@ -105,11 +118,15 @@ def _from_ome(text: str, place: int, name: str) -> Found:
     return found
 
 
+@lru_cache(maxsize=1)  # a file of many images is asked for each of them
+def _parsed(text: str) -> Any:
+    return ElementTree.fromstring(text)
+
+
 def _from_micromanager(source: tifffile.TiffFile, kind: str, page: Any) -> Found:
     summary = (source.micromanager_metadata or {}).get("Summary")
     summary = summary if isinstance(summary, dict) else {}
-    tag = page.tags.get(51123)
-    plane = tag.value if tag is not None and isinstance(tag.value, dict) else {}
+    plane = _plane_metadata(page)
     size = number(summary.get("PixelSize_um")) or number(plane.get("PixelSizeUm")) or number(plane.get("PixelSize_um"))
     found = Found(y_um=size or None, x_um=size or None, dialect="Micro-Manager", said={"Summary": summary, "first plane": plane})
     found.reason = "Micro-Manager was not calibrated"
@@ -133,6 +150,24 @@ def _from_micromanager(source: tifffile.TiffFile, kind: str, page: Any) -> Found
     return found
 
 
+def _plane_metadata(page: Any) -> dict[str, Any]:
+    tag = page.tags.get(51123)
+    return tag.value if tag is not None and isinstance(tag.value, dict) else {}
+
+
+def _own_metadata(kind: str, page: Any) -> dict[str, Any]:
+    """Return the metadata of a plane that tifffile may know by its place only: the index of an NDTiff set tells where they are."""
+    if kind != "ndtiff":
+        return _plane_metadata(page.aspage())
+    handle = page.parent.filehandle
+    for _, name, at, *_, start, length, _ in tifffile.read_ndtiff_index(Path(handle.dirname, "NDTiff.index")):
+        if (name, at) == (handle.name, page.dataoffsets[0]) and 0 < length <= _LARGEST_METADATA:
+            handle.seek(start)
+            content = json.loads(handle.read(length))
+            return content if isinstance(content, dict) else {}
+    return {}
+
+
 def _from_imagej(metadata: dict[str, Any], page: Any) -> Found:
     unit = str(metadata.get("unit", ""))
     said = {key: value for key, value in metadata.items() if key not in ("LUTs", "Ranges", "ROI", "Overlays")}
@@ -141,7 +176,7 @@ def _from_imagej(metadata: dict[str, Any], page: Any) -> Found:
         found.reason = f"ImageJ's unit is {unit!r}" if unit else "ImageJ was not told one"
         return found
     found.y_um, found.x_um = _from_resolution(page, unit)
-    if found.x_um is None or _resolution(page, "XResolution") == 1:
+    if found.x_um is None or _resolution(page, _X_RESOLUTION) == 1:
         found.y_um = found.x_um = None
         found.reason = f"the file has the unit {unescape(unit)!r} but no resolution other than 1"
     found.z_um = length_um(metadata.get("spacing"), unit)
@@ -189,10 +224,10 @@ def _from_stk(metadata: dict[str, Any]) -> Found:
 
 
 def _from_tags(page: Any) -> Found:
-    said = {name: page.tags[name].value for name in _WANTED_TAGS if name in page.tags}
+    said = {name: tag.value for name, code in _WANTED_TAGS.items() if (tag := page.tags.get(code)) is not None}
     found, unit = Found(dialect="TIFF", said=said), {2: "in", 3: "cm"}.get(int(page.resolutionunit or 1), "")
     found.instrument = _maker_and_model(said)
-    resolution = _resolution(page, "XResolution")
+    resolution = _resolution(page, _X_RESOLUTION)
     if not unit or not resolution:
         found.reason = "the TIFF tags give a resolution without a unit" if resolution not in (None, 1) else found.reason
         return found
@@ -207,12 +242,12 @@ def _from_tags(page: Any) -> Found:
 
 
 def _from_resolution(page: Any, unit: str) -> tuple[float | None, float | None]:
-    y, x = _resolution(page, "YResolution"), _resolution(page, "XResolution")
+    y, x = _resolution(page, _Y_RESOLUTION), _resolution(page, _X_RESOLUTION)
     return (length_um(1 / y, unit) if y else None, length_um(1 / x, unit) if x else None)
 
 
-def _resolution(page: Any, name: str) -> float | None:
-    tag = page.tags.get(name)
+def _resolution(page: Any, code: int) -> float | None:
+    tag = page.tags.get(code)
     value = tag.value if tag is not None else None
     if not (isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, int) for part in value)):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -49,6 +50,10 @@ def plan(course: Course) -> None:
                 f"No plan could be made for the deadline, because too few jobs of `{stage}` were measured so far: everything runs, the "
                 "most urgent and the oldest first."
             )
+        except Exception as error:  # a plan that fails must not cost the night
+            traceback.print_exc()
+            course.deferred, course.reduced = {}, {}
+            course.problems.append(f"No plan could be made for the deadline, so everything runs: {type(error).__name__}: {error}")
     course.names = tuple(name for name in names if name not in course.deferred)
     if jobs:
         course.targets = ("nightly",)

@@ -16,6 +16,7 @@ from types import FrameType
 
 from cvdm_core.acquisitions.inbox import register_inbox
 from cvdm_core.acquisitions.progress import record_progress
+from cvdm_core.cluster.aftermath import settle
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.lock import locked, wait_for
@@ -47,7 +48,7 @@ def run_night(config: Config, order: Order) -> int:
     course.until = deadline(order.by, course.started) if order.by else None
     with _signals():
         try:
-            with locked(Path(config.results) / "night"):
+            with locked(Path(config.results) / "night", "runs the night"):
                 _go(course)
         except UserError as error:  # before anything was done: another night goes on, or nothing can be written
             course.status = 2
@@ -66,9 +67,9 @@ def _go(course: Course) -> None:
         )
     step = ""
     try:
-        wait_for(course.config.acquisitions, PATIENCE_S)
         for step, work in (("look at the inbox", look), ("plan", plan), ("run the workflow", run)):
             course.note(step)
+            wait_for(course.config.acquisitions, PATIENCE_S)
             work(course)
     except (Stopped, KeyboardInterrupt) as error:
         course.problems.append(f"It was ended ({error or 'Ctrl-C'}) when it was about to {step}. The same command goes on from there.")
@@ -110,6 +111,7 @@ def run(course: Course) -> None:
         if course.targets:
             code = _drive(course)
     finally:
+        _settle(course)
         course.came = came = outcome(course.config, to_restore(course.config), course.names, before, course.started)
         if act := sorted({failure.subject for failure in came.failed if failure.act}):
             course.problems.append(f"Failed: {', '.join(act)}; why, and what to do, stands under their names.")
@@ -122,6 +124,15 @@ def run(course: Course) -> None:
         )
     elif code and not came.failed:
         course.problems.append(f"Snakemake ended with status {code}, and no stage says why; {course.log} has what was said.")
+
+
+def _settle(course: Course) -> None:
+    """Let SLURM say what became of jobs that left no word; the driver does so too, unless it was killed."""
+    try:
+        settle(Path(course.config.results), read_rows(course.config.acquisitions)[0])
+    except Exception as error:
+        traceback.print_exc()
+        course.remarks.append(f"What SLURM says of killed jobs could not be noted: {type(error).__name__}: {error}")
 
 
 def _drive(course: Course) -> int:

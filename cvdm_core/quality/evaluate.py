@@ -23,7 +23,7 @@ from cvdm_core.images.certificate import read_certificate, valid_part
 from cvdm_core.quality.baseline import deconvolve
 from cvdm_core.quality.comparison import UNCERTAIN, CalibrationCurve, Comparison, uncertainty_rows
 from cvdm_core.quality.fidelity import BLUR_CROP, blur_reach, fit_blur, reblur, rse, rsp
-from cvdm_core.quality.planes import BLOCK, Nothing, Plane, Rescaled, Source, Stored, Upsampled, blocks, inside, with_halo
+from cvdm_core.quality.planes import BLOCK, Nothing, Plane, Rescaled, Source, Stored, Upsampled, acquired_square, blocks, inside, with_halo
 from cvdm_core.quality.reference import Moments
 from cvdm_core.quality.resolution import BAND, FRC_CROP, FRC_SHORTEST, FRC_THRESHOLD, RingCorrelation, central_square, ring_correlation
 from cvdm_core.quality.table import DEFINITIONS, Row, make_row, to_frame, write_results
@@ -239,15 +239,17 @@ def _against_input(
         y, x = (slice(part.start * scale, part.stop * scale) for part in region)
         return y, x
 
-    middle, crop = planes[len(planes) // 2], central_square(raw.shape, BLUR_CROP // scale)
+    middle, crop = planes[len(planes) // 2], acquired_square(raw, BLUR_CROP // scale)
     sigma = fit_blur(source.read(middle, *grown(crop)), raw.read(middle, *crop), scale)
     details.setdefault("reblur_sigma_px", {})[image] = sigma
     moments = Moments()
     for plane in planes:
         for block in blocks(raw.shape, BLOCK // scale):
-            region = with_halo(block, -(-blur_reach(sigma) // scale), raw.shape)
+            reach = -(-blur_reach(sigma) // scale)
+            region = with_halo(block, reach, raw.shape)
             blurred = reblur(source.read(plane, *grown(region)), sigma, scale)[inside(block, region)]
-            moments.add(blurred, raw.read(plane, *block))
+            there = raw.acquired(*region, reach)[inside(block, region)]
+            moments.add(blurred[there], raw.read(plane, *block)[there])
     flat = "the input or the restored image is constant" if math.isfinite(moments.mse) else ""
     return [make_row(channel, image, "rsp", rsp(moments), flat), make_row(channel, image, "rse", rse(moments))]
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.ndimage import minimum_filter
 
 from cvdm_core.images.intensity import input_window, upsample
+from cvdm_core.images.mosaic import ATTRIBUTE as MOSAIC
+from cvdm_core.images.mosaic import covered
 from cvdm_core.images.reading import open_image
+from cvdm_core.quality.resolution import central_square
 
 Float32 = NDArray[np.float32]
 
@@ -53,6 +57,7 @@ class Stored:
         """Open the image; nothing is read."""
         self.array: xr.DataArray = open_image(store, image=image)
         self._map = self.array.attrs["cvdm"].get("intensity_map")
+        self.mosaic: dict[str, Any] | None = self.array.attrs["cvdm"].get(MOSAIC)
 
     def read(self, plane: Plane, y: slice, x: slice) -> Float32:
         """Return a piece of one plane."""
@@ -62,10 +67,28 @@ class Stored:
             pixels = pixels * np.float32(self._map["scale"]) + np.float32(self._map["offset"])
         return pixels
 
+    def acquired(self, y: slice, x: slice, away: int) -> NDArray[np.bool_]:
+        """Return which pixels of an input were acquired and lie `away` pixels from any that was not: all, unless a mosaic has gaps."""
+        if self.mosaic is None:
+            return np.ones((y.stop - y.start, x.stop - x.start), bool)
+        mask: NDArray[np.bool_] = minimum_filter(covered(self.mosaic, y, x), 2 * away + 1, mode="nearest")
+        return mask
+
     @property
     def shape(self) -> tuple[int, int]:
         """(Y, X)."""
         return self.array.shape[3], self.array.shape[4]
+
+
+def acquired_square(stored: Stored, edge: int) -> tuple[slice, slice]:
+    """Return a square at the centre of an input; at that of the field nearest to it where the input is a mosaic, which may have gaps."""
+    if stored.mosaic is None:
+        return central_square(stored.shape, edge)
+    rows, columns = stored.mosaic["field_shape"]
+    corners = [(field["y"], field["x"]) for field in stored.mosaic["fields"]]
+    nearest = min(corners, key=lambda at: math.hypot(at[0] + (rows - stored.shape[0]) / 2, at[1] + (columns - stored.shape[1]) / 2))
+    y, x = central_square((rows, columns), edge)
+    return slice(y.start + nearest[0], y.stop + nearest[0]), slice(x.start + nearest[1], x.stop + nearest[1])
 
 
 class Upsampled:

@@ -6,11 +6,12 @@ Classes: what ended the work decides, and not what somebody guesses afterwards. 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, get_args
 
 from cvdm_core.errors import DamagedInputError, DeviceError, DiskFullError, TimeUpError, UserError
-from cvdm_core.files import write_file
+from cvdm_core.files import disk_full_named, write_file
 from cvdm_core.records.running import Running, note_name
 
 FailureClass = Literal["memory", "time", "preempted", "node", "disk", "damaged input", "configuration", "cancelled", "killed", "bug"]
@@ -23,7 +24,7 @@ def failure_path(results: str | Path, stage: str, subject: str, part: str = "") 
 
 
 def write_failure(results: str | Path, who: Running, kind: FailureClass, message: str) -> None:
-    """Leave the note of a failed stage.
+    """Leave the note of a failed stage, and a line in the log of all failures.
 
     Raises
     ------
@@ -33,6 +34,28 @@ def write_failure(results: str | Path, who: Running, kind: FailureClass, message
     about = {"stage": who.stage, "subject": who.subject, "part": who.part, "host": who.host, "job": who.job, "started": who.started}
     content = {**about, "class": kind, "message": message}
     write_file(failure_path(results, who.stage, who.subject, who.part), json.dumps(content, indent=1, sort_keys=True) + "\n")
+    log = _log(results)
+    with disk_full_named(log), open(log, "a", encoding="utf-8") as stream:
+        stream.write(json.dumps(content, sort_keys=True) + "\n")
+
+
+def classes_of_jobs(results: str | Path) -> dict[int, str]:
+    """Return the class of the last failure of each SLURM job, also of those that a later attempt made good."""
+    try:
+        lines = _log(results).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return {}
+    found = {}
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError):  # a line that a kill or a full disk cut off
+            content = json.loads(line)
+            found[int(content["job"])] = str(content["class"])
+    return found
+
+
+def _log(results: str | Path) -> Path:
+    """Return the file to which every failure adds a line; nothing is taken from it."""
+    return Path(results) / ".failures" / "all.jsonl"
 
 
 def judge(error: BaseException) -> tuple[FailureClass, str]:

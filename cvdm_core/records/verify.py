@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,22 @@ from cvdm_core.records.receipts import read_json, sha256_file
 STORE = ".ome.zarr"
 
 log = logging.getLogger(__name__)
+
+
+@dataclass
+class Tally:
+    """What a verification read: receipts of stages, stores they claim, and files with their bytes."""
+
+    receipts: int = 0
+    stores: int = 0
+    files: int = 0
+    bytes: int = 0
+
+    def __str__(self) -> str:
+        """Return the numbers in words."""
+        counted = ((self.receipts, "receipt"), (self.stores, "store"), (self.files, "file"))
+        words = [f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s" for number, noun in counted]
+        return f"{', '.join(words)}, {self.bytes:,} bytes"
 
 
 def folder_checksums(folder: Path, known: Mapping[str, list[Any]] | None = None) -> dict[str, dict[str, list[Any]]]:
@@ -29,7 +46,7 @@ def folder_checksums(folder: Path, known: Mapping[str, list[Any]] | None = None)
     }
 
 
-def verify(folders: Sequence[Path], check_store: Callable[[Path], None] | None = None) -> list[str]:
+def verify(folders: Sequence[Path], check_store: Callable[[Path], None] | None = None, tally: Tally | None = None) -> list[str]:
     """Check everything that receipts below `folders` claim, byte for byte.
 
     Paths in receipts are relative to the working directory, as the stages were given them. A store that is still being written
@@ -41,6 +58,8 @@ def verify(folders: Sequence[Path], check_store: Callable[[Path], None] | None =
         Where to look for receipts and stores, at any depth.
     check_store
         Called with each claimed store; raises `UserError` if it is not a right one, whatever its receipt says (`images.validate`).
+    tally
+        What is read is added to it.
 
     Returns
     -------
@@ -48,6 +67,7 @@ def verify(folders: Sequence[Path], check_store: Callable[[Path], None] | None =
         One sentence for each problem, naming the store and the file; empty if all is well.
     """
     problems: list[str] = []
+    tally = tally or Tally()
     claimed: set[Path] = set()
     for receipt in sorted(path for folder in folders for path in _receipts(folder)):
         try:
@@ -57,9 +77,11 @@ def verify(folders: Sequence[Path], check_store: Callable[[Path], None] | None =
             continue
         if "stage" not in content or not isinstance(content.get("wrote"), Mapping):
             continue
+        tally.receipts += 1
         for name, record in _where_now(receipt, content):
             claimed.add(Path(name).resolve())
-            found = _check(Path(name), record, receipt)
+            tally.stores += name.endswith(STORE)
+            found = _check(Path(name), record, receipt, tally)
             problems += found
             if check_store and name.endswith(STORE) and Path(name).is_dir():
                 problems += _structure(Path(name), check_store, found)
@@ -109,9 +131,9 @@ def _structure(store: Path, check_store: Callable[[Path], None], known: list[str
     return []
 
 
-def _check(path: Path, record: Any, receipt: Path) -> list[str]:
+def _check(path: Path, record: Any, receipt: Path, tally: Tally) -> list[str]:
     if isinstance(record, str):
-        return _check_file(path, None, record, f"{path} (claimed by {receipt})")
+        return _check_file(path, None, record, f"{path} (claimed by {receipt})", tally)
     files = record.get("files") if isinstance(record, Mapping) else None
     if not isinstance(files, Mapping):
         return [f"{receipt}: what it says about {path} is not understood ({json.dumps(record)[:80]}); run its stage again."]
@@ -119,15 +141,17 @@ def _check(path: Path, record: Any, receipt: Path) -> list[str]:
         return [f"{path}: the store is missing, but {receipt} claims it; run its stage again."]
     problems = []
     for name, (size, checksum) in files.items():
-        problems += _check_file(path / name, size, checksum, f"{path}: {name}")
+        problems += _check_file(path / name, size, checksum, f"{path}: {name}", tally)
     surplus = [name for name in files_below(path) if name not in files]
     return problems + [f"{path}: {name} is not in {receipt}; delete it, or run the stage again." for name in surplus]
 
 
-def _check_file(path: Path, size: int | None, checksum: str, name: str) -> list[str]:
+def _check_file(path: Path, size: int | None, checksum: str, name: str, tally: Tally) -> list[str]:
     if not path.is_file():
         return [f"{name} is missing; run the stage that writes it again."]
     found = path.stat().st_size
+    tally.files += 1
+    tally.bytes += found
     if size is not None and found != size:
         return [f"{name} has {found} bytes instead of {size}; run the stage that writes it again."]
     if sha256_file(path) != checksum:

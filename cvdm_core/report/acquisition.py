@@ -25,6 +25,7 @@ from cvdm_core.report import figures, tables
 from cvdm_core.report.card import write_card
 from cvdm_core.report.certificate import certificate_table
 from cvdm_core.report.gallery import channel_pictures
+from cvdm_core.report.mosaic import mosaic_view
 from cvdm_core.report.page import render
 from cvdm_core.report.planes import find_sources
 from cvdm_core.report.provenance import facts, methods
@@ -88,6 +89,7 @@ def _content(config: Config, row: Acquisition) -> dict[str, Any]:
         "expected_coverage": expected,
         "has_truth": sources.truth is not None,
         "certificate": certificate_table(paths.target_store(config, name)) if row.target else None,
+        "mosaic": mosaic_view(paths.raw_store(config, name)),
         "facts": facts(config, row, sources, stitched, evaluated),
         "methods": methods(config, row, sources, stitched),
         "index": quote(os.path.relpath(paths.index_page(config), paths.restored_folder(config, name)).replace(os.sep, "/")),

@@ -57,6 +57,7 @@ class Card:
     facts: CardFacts
     failures: tuple[Failure, ...]
     pair: Pair | None
+    mosaic: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def write_index(config: Config) -> Path:
         problems.append(str(error))
     try:
         settle(Path(config.results), rows)
-        happened = recent_mishaps()
+        happened = recent_mishaps(Path(config.results))
     except Exception as error:  # what is noted already must be shown all the same
         happened = []
         problems.append(f"What SLURM says of killed jobs could not be noted ({' '.join(str(error).split())[:200]}).")
@@ -146,7 +147,7 @@ def _card(config: Config, routes: Routes, row: Acquisition, failures: Sequence[F
     link = quote(os.path.relpath(page, paths.index_page(config).parent).replace(os.sep, "/")) if done else ""
     route = routes.routes.get(row.acquisition)
     chosen = f"{route.model}, by {' and '.join(route.chosen_by)}" if route and route.chosen_by else ""
-    return Card(row, config, chosen, state, detail, link, facts, tuple(failures), _pair(config, row))
+    return Card(row, config, chosen, state, detail, link, facts, tuple(failures), _pair(config, row), _mosaic(config, row))
 
 
 def _pair(config: Config, row: Acquisition) -> Pair | None:
@@ -158,6 +159,17 @@ def _pair(config: Config, row: Acquisition) -> Pair | None:
         return Pair(str(found["verdict"]), str(found["sentence"]))
     except (UserError, OSError, KeyError, TypeError):
         return None
+
+
+def _mosaic(config: Config, row: Acquisition) -> tuple[str, ...]:
+    """Return what is to be said of a mosaic: one sentence, then remarks; empty where it is none, or not ingested yet."""
+    if not row.is_mosaic:
+        return ()
+    try:
+        found = read_json(paths.ingest_receipt(config, row.acquisition))["details"]["mosaic"]
+        return str(found["sentence"]), *map(str, found["remarks"])
+    except (UserError, OSError, KeyError, TypeError):
+        return ()
 
 
 def _state(config: Config, row: Acquisition, failures: Sequence[Failure], done: bool) -> tuple[str, str]:

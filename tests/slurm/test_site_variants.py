@@ -104,7 +104,42 @@ def test_training_asks_for_several_gpus_of_one_node(site: Site) -> None:
 
     done = site.typed(f"{TRAIN} --config training='{{devices: 2}}'")
 
-    # The node has one: SLURM refuses at once, and the call stands in the driver's output.
+    # The node has one, and with one the job above was taken; SLURM keeps what it refused.
     assert done.returncode != 0
-    assert "--gpus=2" in done.stdout + done.stderr
-    assert not asked(site, "train")
+    assert "Requested node configuration is not available" in read_json(site.folder / "results/.failures/train.tiny.json")["message"]
+    (job,) = asked(site, "train")
+    assert re.search(r"gres[:/]gpu:2\b", job["TresPerJob"])
+
+
+@pytest.fixture
+def limited_site(accounting_site: Site) -> Iterator[Site]:
+    """A site whose account allows jobs of ten minutes and three of them in the queue, which the controller enforces."""
+    cluster, file = accounting_site.cluster, accounting_site.cluster.folder / "etc/slurm.conf"
+    before = file.read_text()
+
+    def restart(text: str, wall: str, submit: str) -> None:
+        file.write_text(text)
+        cluster.said("sacctmgr", "-i", "modify", "user", "root", "set", f"MaxWall={wall}", f"MaxSubmitJobs={submit}")
+        cluster.stop_controller()
+        cluster.start_controller()
+
+    restart(before + "AccountingStorageEnforce=associations,limits\n", "00:10:00", "3")
+    yield accounting_site
+    restart(before, "-1", "-1")
+
+
+def test_where_accounts_are_kept_the_doctor_knows_their_limits_and_jobs_carry_the_account(limited_site: Site) -> None:
+    acquired(limited_site, pair="train")
+    write_line(limited_site, "# SITE: slurm_account: mylab", "slurm_account: lab")
+    write_line(limited_site, "gpu: 1", "mem_mb: 3000\n    runtime: 60\n    cpus_per_task: 2\n    gpu: 1")
+
+    lines = limited_site.typed("cvdm doctor --profile slurm").stdout.splitlines()
+
+    assert [line for line in lines if "fail  the account lab lets you have 3 jobs in the queue, and the profile sends 50" in line], lines
+    assert [line for line in lines if "fail  train: 60 min are more than the 10 of the account lab" in line], lines
+
+    done = limited_site.typed(f"{RUN} ingest_all --jobs 3")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    (job,) = asked(limited_site, "ingest")
+    assert job["Account"] == "lab"

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from cvdm_core.doctor.checks import check_request, check_writable, misfit
+from cvdm_core.config import Config
+from cvdm_core.doctor.checks import check_gpus_of_training, check_limits, check_request, misfit
+from cvdm_core.doctor.limits import accounting
 from cvdm_core.doctor.requests import Profile, Request, largest, parse_plan, read_profile
 from cvdm_core.doctor.slurm import Cluster, Node, Partition, minutes, node, partition
+from cvdm_core.doctor.surroundings import check_lock, check_space, check_wrappers, check_writable
 from cvdm_core.errors import UserError
+from cvdm_core.sheet import Acquisition, write_sheet
 
 PROFILE = Profile(Path("slurm/config.yaml"), "squeue", 20, retries=2)
 PLAN = """
@@ -133,3 +137,83 @@ def test_a_profile_that_cannot_be_checked_is_refused(tmp_path: Path, text: str |
 def test_a_partition_without_limit_and_one_that_is_down() -> None:
     assert partition("PartitionName=a MaxTime=UNLIMITED State=UP Default=YES") == Partition("a", True, True, None)
     assert not partition("PartitionName=a MaxTime=1:00:00 State=DRAIN Default=NO").up
+
+
+ASSOCIATIONS = [
+    {
+        "Account": "lab", "Partition": "", "DefaultQOS": "short", "MaxSubmitJobs": "40", "GrpSubmitJobs": "200",
+        "MaxWall": "1-00:00:00", "MaxTRES": "cpu=16,mem=64G,gres/gpu=1",
+    },
+    {
+        "Account": "other", "Partition": "", "DefaultQOS": "", "MaxSubmitJobs": "1", "GrpSubmitJobs": "",
+        "MaxWall": "00:01:00", "MaxTRES": "",
+    },
+]  # fmt: skip
+QOS = [
+    {"Name": "short", "MaxSubmitJobsPU": "", "MaxSubmitJobsPA": "", "MaxWall": "00:30:00", "MaxTRES": "", "MaxTRESPU": "gres/gpu:h200=1"},
+    {"Name": "long", "MaxSubmitJobsPU": "30", "MaxSubmitJobsPA": "", "MaxWall": "", "MaxTRES": "", "MaxTRESPU": ""},
+]
+
+
+def limited(request: Request, jobs: int = 10, retries: int = 0) -> list[str]:
+    profile = Profile(Path("slurm/config.yaml"), "squeue", 20, retries, jobs)
+    return [f"{found.level} {found.text}" for found in check_limits(profile, [request], accounting(ASSOCIATIONS, QOS))]
+
+
+def test_requests_within_the_limits_of_account_and_qos_are_ok() -> None:
+    fits = Request("train", account="lab", gpus=1, gpu_model="h200", threads=16, mem_mb=65536, minutes=30)
+    assert limited(fits) == ["ok no request is beyond the limits of your accounts and QOS"]
+
+
+@pytest.mark.parametrize(
+    ("values", "jobs", "sentence"),
+    [
+        ({"minutes": 31}, 10, "train: 31 min are more than the 30 of the QOS short (runtime)"),
+        ({"minutes": 1441, "qos": "long"}, 10, "train: 1441 min are more than the 1440 of the account lab (runtime)"),
+        ({"threads": 17}, 10, "cpu=17 is more than the 16 of the account lab (threads)"),
+        ({"mem_mb": 65537}, 10, "mem=65537 is more than the 65536 of the account lab (mem_mb)"),
+        ({"gpus": 2}, 10, "gres/gpu=2 is more than the 1 of the account lab (gpu)"),
+        ({"gpus": 2, "gpu_model": "h200"}, 10, "gres/gpu:h200=2 is more than the 1 of the QOS short (gpu)"),
+        ({}, 50, "the account lab lets you have 40 jobs in the queue, and the profile sends 50; write `jobs: 40`"),
+        ({"qos": "long"}, 31, "the QOS long lets you have 30 jobs"),
+    ],
+)
+def test_what_account_or_qos_do_not_allow_is_a_failure_that_names_them(values: dict[str, object], jobs: int, sentence: str) -> None:
+    found = limited(Request("train", account="lab", **values), jobs)  # type: ignore[arg-type]
+    assert [line for line in found if line.startswith("fail") and sentence in line], found
+
+
+def test_a_last_attempt_beyond_the_limits_is_a_warning() -> None:
+    (first, *_) = limited(Request("ingest", account="lab", minutes=12), retries=2)
+    assert (
+        first == "warn ingest: in attempt 3 36 min are more than the 30 of the QOS short (runtime): it would be refused, or wait for ever"
+    )
+
+
+@pytest.mark.parametrize(("gpus", "devices", "levels"), [(1, 1, []), (0, 4, []), (1, 2, ["fail"]), (4, 2, ["warn"])])
+def test_training_asks_for_the_gpus_that_it_uses(gpus: int, devices: int, levels: list[str]) -> None:
+    config = Config.model_validate({"training": {"devices": devices}})
+    assert [found.level for found in check_gpus_of_training(config, [Request("train", gpus=gpus)], PROFILE)] == levels
+
+
+def test_space_is_compared_with_what_is_still_to_be_made(tmp_path: Path) -> None:
+    def config(size: int) -> Config:
+        row = Acquisition(
+            acquisition="a", specimen="a", split="predict", input="a.tif", size_t=1, size_c=1, size_z=1, size_y=size, size_x=size
+        )
+        write_sheet(tmp_path / "sheet.tsv", {"a": row})
+        return Config(acquisitions=str(tmp_path / "sheet.tsv"), results=str(tmp_path / "results"))
+
+    assert check_space(config(1000)).level == "ok"
+    assert check_space(config(10_000_000)).level == "warn"
+
+
+def test_wrappers_that_lost_their_permission_are_a_failure(tmp_path: Path) -> None:
+    assert check_wrappers(Path(__file__).parents[2] / "workflow/slurm").level == "ok"
+    (tmp_path / "squeue").write_text("")
+    assert check_wrappers(tmp_path).level == "fail"
+
+
+def test_locks_are_tried_and_nothing_is_left(tmp_path: Path) -> None:
+    assert check_lock(tmp_path / "results").level == "ok"
+    assert not list(tmp_path.iterdir())

@@ -243,3 +243,17 @@ def test_what_a_killed_run_with_other_settings_left_is_no_obstacle(world: Any) -
     ingest(config, "cells")
     assert digests(acquisition / "raw.ome.zarr") == before
     assert sorted(path.name for path in acquisition.iterdir()) == ["ingest.json", "raw.ome.zarr", "target.ome.zarr"]
+
+
+def test_the_order_in_which_a_file_is_read_leaves_no_trace_in_the_pixels(tmp_path: Path) -> None:
+    """Compressed strips are read row by row, everything else along a curve."""
+    array = pixels((1, 1, 1, 150, 230))
+    stores = []
+    for name, options in (("strips", {"compression": "zlib", "rowsperstrip": 7}), ("plain", {}), ("tiles", {"tile": (16, 16)})):
+        tiff = write_ome_tiff(tmp_path / f"{name}.tif", array, **options)
+        config = config_of(tmp_path / name, row_of("cells", tiff))
+        ingest(config, "cells")
+        found = digests(paths.raw_store(config, "cells"))
+        stores.append({file: digest for file, digest in found.items() if "/c/" in file})
+    assert stores[0] == stores[1] == stores[2]
+    assert len(stores[0]) > 40

@@ -17,11 +17,12 @@ from cvdm_core.cluster.aftermath import recent_mishaps, settle
 from cvdm_core.cluster.history import DONE, SUBMITTED, JobState, note, read, run_file
 from cvdm_core.cluster.status import LASTED, for_plugin, last_words
 from cvdm_core.cluster.verdict import mishaps, subject_of, verdict
+from cvdm_core.errors import TimeUpError
 from cvdm_core.records.failures import CLASSES, failure_path
 from cvdm_core.records.receipts import read_json, stage
 from cvdm_core.records.running import announcements
 
-COMMENT = "rule_sample_wildcards_cells_1_0003"
+COMMENT = "rule_sample_wildcards_cells_1_tiny_v2_0003"
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +57,7 @@ def test_the_class_of_a_job_follows_from_state_exit_codes_and_log(state: str, fa
 def test_a_name_with_the_sign_between_name_and_part_is_found_by_the_sheet() -> None:
     assert subject_of(COMMENT, ["cells", "cells_1"]) == ("cells_1", "0003")
     assert subject_of("rule_ingest_wildcards_cells_1", ["cells_1"]) == ("cells_1", "")
+    assert subject_of("rule_stitch_wildcards_cells_1_tiny_2024", ["cells_1"]) == ("cells_1", "")
     assert subject_of("rule_train_wildcards_tiny", ["cells"]) == ("tiny", "")
 
 
@@ -91,9 +93,20 @@ def test_a_job_that_went_wrong_and_was_done_is_one_line_and_one_that_never_was_d
         JobState(3, SUBMITTED, COMMENT, facts={"mem_mb": "4000"}),
         JobState(3, DONE, COMMENT),
     ]
-    assert mishaps(states) == ["sample of cells_1_0003: memory with 2000 MB, job 1; done with 4000 MB, job 3"]
+    assert mishaps(states, {}) == ["sample of cells_1_tiny_v2_0003: memory with 2000 MB, job 1; done with 4000 MB, job 3"]
     note(run_file("night"), states)
-    assert recent_mishaps() == mishaps(states)
+    assert recent_mishaps(Path("results")) == mishaps(states, {})
+
+
+def test_the_class_that_the_stage_itself_gave_is_told_also_after_a_later_attempt_made_it_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    with pytest.raises(TimeUpError), stage("results/a.json", "sample", "cells_1", "results", part="0003"):
+        raise TimeUpError("the limit is near")
+    monkeypatch.setenv("SLURM_JOB_ID", "2")
+    with stage("results/a.json", "sample", "cells_1", "results", part="0003"):
+        pass
+    note(run_file("night"), [JobState(1, "FAILED", COMMENT, facts={"ExitCode": "1:0"}), JobState(2, DONE, COMMENT)])
+    assert recent_mishaps(Path("results")) == ["sample of cells_1_tiny_v2_0003: time, job 1; done, job 2"]
 
 
 def test_a_job_that_ended_badly_without_a_word_becomes_one_note_and_only_once() -> None:
@@ -148,7 +161,7 @@ def test_a_killed_stage_of_a_slurm_job_gets_the_class_that_slurm_gives() -> None
     settle(Path("results"), ["cells_1"])
     found = read_json(failure_path("results", "ingest", "cells_1"))
     assert found["class"] == "memory" and "2000M" in found["message"] and found["job"] == 7
-    assert len(list(Path("results/.failures").iterdir())) == 1
+    assert len(list(Path("results/.failures").glob("*.json"))) == 1
 
 
 def test_slurms_last_words_are_found_in_a_long_log(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvdm_core.config import Config, parse
+from cvdm_core.doctor.slurm import Cluster, Node, Partition
 from cvdm_core.errors import UserError
 from cvdm_core.images.tiles import n_blocks
 from cvdm_core.nights import forecast as forecasting
@@ -171,6 +173,24 @@ def test_places_are_the_profiles_cores_or_jobs_or_the_clusters_gpus(tmp_path: Pa
     assert trained == pytest.approx(10 + 20_000 * 16 * 64**2 / 1e6 * 0.01)
     with pytest.raises(UserError, match="there is no such profile"):
         capacity(CONFIG, tmp_path / "none", jobs, MEASURED)
+
+
+def test_gpus_are_those_of_usable_nodes_in_the_partition_of_sampling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def node(name: str, state: str, partition: str) -> Node:
+        return Node(name, state, (partition,), 8, 1000, {"h200": 4, "a40": 2}, frozenset())
+
+    nodes = (node("g1", "IDLE", "gpu"), node("g2", "MIXED", "gpu"), node("g3", "IDLE+DRAIN", "gpu"), node("c1", "IDLE", "cpu"))
+    partitions = {name: Partition(name, True, name == "cpu", None) for name in ("cpu", "gpu")}
+    monkeypatch.setattr(forecasting, "ask", lambda: Cluster(300, partitions, nodes, None))
+
+    def sampling(**resources: object) -> int:
+        text = {"executor": "slurm", "jobs": 50, "set-resources": {"sample": resources}}
+        return capacity(CONFIG, profile(tmp_path, yaml.safe_dump(text)), [Job("sample", "a", 4)], MEASURED)[0].sampling
+
+    assert sampling(gpu=1, slurm_partition="gpu") == 12
+    assert sampling(gpu=1, gpu_model="a40", slurm_partition="gpu") == 4
+    assert sampling(gres="gpu:1") == 6  # the default partition
+    assert sampling(gpu=0, slurm_partition="gpu") == 50
 
 
 def test_jobs_are_read_from_what_a_dry_run_says() -> None:

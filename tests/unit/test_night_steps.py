@@ -122,6 +122,16 @@ def test_without_measurements_everything_runs_and_the_summary_says_so(
     assert "No plan could be made for the deadline, because too few jobs of `sample`" in told[0][0]
 
 
+def test_a_plan_that_fails_does_not_cost_the_night(
+    config: Config, planned: list[Job], told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured(config)
+    monkeypatch.setattr(fitting, "make_plan", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(night, "_drive", lambda course: finish(config, *course.names)(course))
+    assert run_night(config, Order(Path("profile"), [], by="07:00")) == 1
+    assert last(config).restored == ("a", "b", "c") and "so everything runs: ZeroDivisionError" in told[0][0]
+
+
 def test_failures_ask_for_a_person_and_what_was_cut_short_does_not(
     config: Config, planned: list[Job], told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

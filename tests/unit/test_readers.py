@@ -124,4 +124,4 @@ def test_the_readers_are_pinned_beside_the_lock_and_not_against_it() -> None:
     names = [{line.split("==")[0].lower().replace("_", "-") for line in (ROOT / file).read_text().splitlines() if "==" in line}
              for file in ("envs/readers.txt", "requirements.lock")]  # fmt: skip
     assert {"ngff-zarr", "bioio", "bioio-ome-zarr", "bioio-ome-tiff", "bioio-tifffile", "napari-ome-zarr"} <= names[0]
-    assert not names[0] & names[1]
+    assert names[0] & names[1] == {"ngff-zarr"}  # held back by multiview-stitcher in the lock; `make test-readers` takes the newer one

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiff_dialects import DIALECTS, read_all, write
@@ -54,6 +55,25 @@ def test_a_region_reads_only_the_tiles_that_it_touches(tmp_path: Path, monkeypat
         assert len(reads) == 2
         planes.read(0, 0, 0, slice(20, 40), slice(0, 17))
         assert len(reads) == 4  # two more tiles; the first two were kept
+
+
+def test_of_uncompressed_rows_only_the_wanted_columns_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.arange(40 * 1000, dtype=np.uint16).reshape(40, 1000))
+    with open_planes(tmp_path / "a.tif") as planes:
+        reads: list[int] = []
+        pread = os.pread
+        monkeypatch.setattr(os, "pread", lambda *args: reads.append(args[1]) or pread(*args))
+        planes.read(0, 0, 0, slice(8, 24), slice(100, 164))
+        assert sum(reads) == 16 * 64 * 2
+        planes.read(0, 0, 0, slice(8, 24), slice(0, 1000))
+        assert reads[16:] == [16 * 1000 * 2]  # whole rows in one piece
+
+
+@pytest.mark.parametrize(("dialect", "by_rows"), [("tiles", False), ("tiles, lzw", False), ("strips", False), ("strips, zstd", True)])
+def test_only_compressed_strips_want_to_be_read_row_by_row(tmp_path: Path, dialect: str, by_rows: bool) -> None:
+    write(tmp_path / "a.tif", dialect)
+    with open_planes(tmp_path / "a.tif") as planes:
+        assert planes.header.by_rows == by_rows
 
 
 def test_the_header_is_read_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from store_tree import digests, fill, pixels, settings
+from typer.testing import CliRunner
 
+from cvdm_core.cli import app
 from cvdm_core.images.publishing import publish
 from cvdm_core.records.receipts import sha256_file, stage, write_json
 from cvdm_core.records.verify import folder_checksums, verify
@@ -48,6 +50,20 @@ def check() -> list[str]:
 
 def test_an_untouched_result_has_no_problems(place: Path) -> None:
     assert check() == []
+
+
+def test_the_command_says_in_one_line_what_it_checked_when_all_is_well(place: Path) -> None:
+    Path("config").mkdir()
+    Path("config/config.yaml").write_text("{}")
+    files = [path for path in Path("results/cells/raw.ome.zarr").rglob("*") if path.is_file()] + [Path("models/cvdm/weights.safetensors")]
+    total = sum(path.stat().st_size for path in files)
+    result = CliRunner().invoke(app, ["verify"])
+    assert result.exit_code == 0
+    said = f"2 receipts, 1 store, {len(files):,} files, {total:,} bytes."
+    assert result.output == f"verify: everything below results and models is as its receipt says: {said}\n"
+    Path("models/cvdm/weights.safetensors").write_bytes(b"others!")
+    result = CliRunner().invoke(app, ["verify"])
+    assert result.exit_code == 1 and "weights.safetensors" in result.output and "everything" not in result.output
 
 
 def test_checksums_taken_while_writing_are_those_of_the_files(place: Path) -> None:

@@ -19,6 +19,7 @@ from cvdm_core.sheet import Acquisition, read_sheet, write_sheet
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+NO_SLURM = Path(__file__).with_name("no_slurm")
 
 TINY = {
     "restore": ["test", "predict"],
@@ -66,7 +67,7 @@ class Facility:
         return subprocess.run(
             [BIN / command, *arguments],
             cwd=self.folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            env={**os.environ, "PATH": f"{NO_SLURM}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1", **environment},
             capture_output=True,
             text=True,
             timeout=850,

@@ -69,6 +69,13 @@ def test_a_changed_setting_runs_again_exactly_what_depends_on_it(
     assert copy.planned() == runs_again
 
 
+def test_a_night_in_which_one_acquisition_is_new_plans_only_that_one(finished: Facility, tmp_path: Path) -> None:
+    copy = finished.copy(tmp_path / "facility")
+    copy.acquire("tonight", "predict", target=False)
+    assert copy.run("cvdm", "register").returncode == 0
+    assert copy.planned() == {"ingest": 1, "sample": 2, "stitch": 1, "evaluate": 1}
+
+
 def test_the_measured_throughput_is_kept_and_a_change_of_it_runs_nothing_again(finished: Facility, tmp_path: Path) -> None:
     copy = finished.copy(tmp_path / "facility")
     path = throughput_file(copy.folder / "results")

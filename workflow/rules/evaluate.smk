@@ -26,8 +26,6 @@ rule evaluate:
         facts=facts_for_results,
     log:
         f"{RESTORED_LOGS}/evaluate.log",
-    benchmark:
-        f"{RESTORED_LOGS}/evaluate.benchmark.tsv"
     threads: 1
     resources:
         # Images are read block by block; the transforms of the resolution measures need several copies of a block. Pictures of the page

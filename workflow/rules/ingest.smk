@@ -13,8 +13,6 @@ rule ingest:
         facts=facts_for_ingest,
     log:
         f"{ACQUISITION_LOGS}/ingest.log",
-    benchmark:
-        f"{ACQUISITION_LOGS}/ingest.benchmark.tsv"
     threads: 1
     resources:
         # One row of shards is held at a time, whatever the image: the rest is Python and its libraries.

@@ -13,8 +13,6 @@ rule sample:
         settings=settings_for_samples,
     log:
         f"{RESTORED_LOGS}/sample.{{block}}.log",
-    benchmark:
-        f"{RESTORED_LOGS}/sample.{{block}}.benchmark.tsv"
     threads: 4
     resources:
         # All samples of one shard with its halo, in float32, and the network's activations on one tile.
@@ -39,8 +37,6 @@ rule stitch:
         settings=settings("store"),
     log:
         f"{RESTORED_LOGS}/stitch.log",
-    benchmark:
-        f"{RESTORED_LOGS}/stitch.benchmark.tsv"
     threads: 1
     resources:
         # One shard of each pyramid level.

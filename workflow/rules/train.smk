@@ -13,8 +13,6 @@ rule train:
         pairs=pairs_for_training,
     log:
         "logs/models/{model}/train.log",
-    benchmark:
-        "logs/models/{model}/train.benchmark.tsv"
     threads: 8
     resources:
         # Crops are read from the stores as they are needed; a worker process holds what the main process holds.

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
+from report_pages import HOSTILE, Page
 from report_tree import make_config
-from test_report import HOSTILE, Page
 
 from cvdm_core import paths
 from cvdm_core.config import Config

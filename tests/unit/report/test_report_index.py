@@ -1,0 +1,87 @@
+"""The index: what stands there of every acquisition, and what must not keep it from being written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from report_pages import BLIND, HOSTILE, SINGLE, TWO, read_index
+from report_tree import add_acquisition, make_config, write_failure, write_model
+
+from cvdm_core import paths
+from cvdm_core.config import Config
+from cvdm_core.report.card import card_file
+from cvdm_core.sheet import read_sheet, write_sheet
+
+
+def test_the_index_is_written_when_there_is_nothing_yet(tmp_path: Path) -> None:
+    words = read_index(make_config(tmp_path)).words
+    assert "there is no sample sheet" in words
+    assert "nothing here yet" in words
+
+
+def test_the_index_lists_all_rows_in_order_with_state_and_link(config: Config) -> None:
+    add_acquisition(config, "waiting", finished=False)
+    add_acquisition(config, "for_training", finished=False, split="train")
+    shown = read_index(config)
+    order = [shown.words.index(f"\n{name}") if f"\n{name}" in shown.words else shown.words.index(name) for name in (TWO, BLIND, "waiting")]
+    assert order == sorted(order)
+    assert f"{TWO}/cvdm/report.html" in {attributes["href"] for attributes in shown.all("a")}
+    states = [attributes["class"] for attributes in shown.all("span") if attributes.get("class", "").startswith("state ")]
+    assert states == [f"state {state}" for state in ("restored", "restored", "restored", "not yet", "training only")]
+    assert len(shown.all("img")) == 3
+
+
+def test_the_index_says_what_failed_and_what_was_refused(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    add_acquisition(config, "broken", finished=False)
+    write_failure(config, "ingest", "broken", f"{HOSTILE}.tif: the file ends early; copy it again.")
+    write_failure(config, "train", "cvdm", "no pairs in the train split; add some.")
+    (Path(config.results) / ".failures" / "sample.x.json").write_text("{ damaged")
+    refused = f"acquisition\tfile\tproblem\n{HOSTILE}\t/data/a b.tif\tno pixel size; add stated_pixel_size_um.\n"
+    (tmp_path / "acquisitions.refused.tsv").write_text(refused)
+    shown = read_index(config)
+    for words in ("the file ends early; copy it again.", "no pairs in the train split", "this receipt is damaged", "no pixel size; add"):
+        assert words in shown.words
+    assert shown.words.count(HOSTILE) >= 2
+    assert not shown.all("img")
+    assert len(shown.all("script")) == 1
+
+
+@pytest.mark.parametrize("lost", ["results/{}/cvdm/stitch.json", "results/{}/cvdm/metrics.tsv", "results/{}/raw.ome.zarr", "models"])
+@pytest.mark.parametrize("how", ["missing", "damaged"])
+def test_nothing_that_is_lost_keeps_the_index_from_being_written(config: Config, tmp_path: Path, lost: str, how: str) -> None:
+    shutil.copytree(config.results, tmp_path / "results")
+    moved = make_config(tmp_path)
+    write_model(moved)
+    write_sheet(moved.acquisitions, read_sheet(config.acquisitions))
+    for name in (TWO, BLIND):
+        path = tmp_path / lost.format(name)
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if how == "damaged":
+            path.write_bytes(b"\xff\x00{")
+    shown = read_index(moved)
+    assert SINGLE in shown.words
+    assert TWO in shown.words
+    assert [attributes["class"] for attributes in shown.all("img")].count("thumb") >= 1
+
+
+def test_a_report_without_its_page_is_not_called_restored(config: Config, tmp_path: Path) -> None:
+    shutil.copytree(config.results, tmp_path / "results")
+    moved = make_config(tmp_path)
+    write_sheet(moved.acquisitions, {SINGLE: read_sheet(config.acquisitions)[SINGLE]})
+    paths.report_page(moved, SINGLE).unlink()
+    shown = read_index(moved)
+    assert "not yet" in shown.words
+    assert not [attributes for attributes in shown.all("a") if "report.html" in attributes.get("href", "")]
+
+
+def test_a_store_with_damaged_pixels_is_named_on_the_index_not_fatal_to_it(config: Config, tmp_path: Path) -> None:
+    shutil.copytree(config.results, tmp_path / "results")
+    moved = make_config(tmp_path)
+    write_sheet(moved.acquisitions, {SINGLE: read_sheet(config.acquisitions)[SINGLE]})
+    card_file(moved, SINGLE).unlink()
+    for path in paths.restored_store(moved, SINGLE).rglob("c/0/0/0/*/*"):
+        path.write_bytes(bytes(byte ^ 0x55 for byte in path.read_bytes()))
+    assert "The picture could not be read" in read_index(moved).words
