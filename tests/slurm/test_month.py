@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -33,10 +34,10 @@ CALM_NIGHTS = 3  # after the last trouble everything must be done within these
 @pytest.fixture
 def lab(site: Site) -> Iterator[Site]:
     """A site without GPUs, with an inbox, on a cluster that forgets no job and is looked at often because its jobs are short."""
-    site.facility.configure(inbox={"folder": "inbox", "quiet_minutes": 0.001})
+    site.facility.configure(inbox={"folder": "inbox", "quiet_minutes": 0.001}, sampling={"shards_per_job": 100})
     (site.folder / "inbox").mkdir()
     profile = site.folder / "profiles/slurm/config.yaml"
-    text = profile.read_text().replace("    gpu: 1 ", "    gpu: 0 ").replace("status-checks: 20", "status-checks: 5")
+    text = re.sub(r"^    gpu: 1\b", "    gpu: 0", profile.read_text(), flags=re.MULTILINE).replace("status-checks: 20", "status-checks: 5")
     profile.write_text(text + "set-threads: {train: 2, sample: 1}\n")
     settings = site.cluster.folder / "etc/slurm.conf"
     before = settings.read_text()
