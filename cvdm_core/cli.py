@@ -63,6 +63,9 @@ def register(
     mosaic: Annotated[
         bool, typer.Option("--mosaic", help="the images of each added file are the fields of one mosaic, not an acquisition each")
     ] = False,
+    z_step_um: Annotated[
+        float | None, typer.Option(help="z step of added files that do not know it; their pages are z planes [micrometre]")
+    ] = None,
     instrument: Annotated[str, typer.Option(help="microscope of the added files (default: what they say)")] = "",
     inbox: Annotated[
         Path | None,
@@ -74,7 +77,7 @@ def register(
     """Read the headers of acquisitions and write what was found into the sample sheet."""
     from cvdm_core.acquisitions.added import Added
 
-    added = Added(name, specimen, split, pixel_size_um, instrument, mosaic)
+    added = Added(name, specimen, split, pixel_size_um, z_step_um, instrument, mosaic)
     if inbox is not None:
         from cvdm_core.acquisitions.inbox import register_inbox
 

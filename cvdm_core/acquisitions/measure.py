@@ -60,8 +60,9 @@ def measure(row: Acquisition, scale_of: ScaleOf, state_in: StateIn, sheet: str |
     size_t, size_c, size_z = header.shape[:3]
     z_step = row.stated_z_step_um or header.z_step_um
     if size_z > 1 and z_step is None:
-        reason = header.metadata.z_step_reason
-        raise UserError(f"{row.input}: it has {size_z} planes, but their distance is not known ({reason}); {state_in('stated_z_step_um')}.")
+        command = f"run `cvdm register {shlex.quote(row.input)} --z-step-um 0.3` if it is 0.3 um"
+        reason, state = header.metadata.z_step_reason, state_in("stated_z_step_um")
+        raise UserError(f"{row.input}: it has {size_z} planes, but their distance is not known ({reason}); {state}, or {command}.")
     for column, count in (("stated_channels", len(row.stated_channels)), ("emission_nm", len(row.emission_nm))):
         if count not in (0, size_c):
             raise UserError(
@@ -101,9 +102,10 @@ def measure(row: Acquisition, scale_of: ScaleOf, state_in: StateIn, sheet: str |
     return measured, _remarks(row, header) + _remarks_on(row, mosaic)
 
 
-def knows_pixel_size(path: str) -> bool:
-    """Whether the file itself holds a believable pixel size. Raises `UserError` as `read_acquired`."""
-    return read_acquired(path).pixel_size_um is not None
+def knows(path: str) -> tuple[bool, bool]:
+    """Whether the file itself holds a believable pixel size, and z step. Raises `UserError` as `read_acquired`."""
+    header = read_acquired(path)
+    return header.pixel_size_um is not None, header.z_step_um is not None
 
 
 @contextmanager

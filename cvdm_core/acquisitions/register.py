@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from rich.console import Console
 from rich.progress import track
@@ -20,7 +20,7 @@ from rich.progress import track
 from cvdm_core.acquisitions.added import NOTHING_SAID, Added
 from cvdm_core.acquisitions.candidates import Candidate, find_candidates
 from cvdm_core.acquisitions.draft import Draft, identity
-from cvdm_core.acquisitions.measure import UNMEASURED, knows_pixel_size, measure
+from cvdm_core.acquisitions.measure import UNMEASURED, knows, measure
 from cvdm_core.acquisitions.positions import split_positions, whole_mosaic
 from cvdm_core.acquisitions.refusals import Refusal, refusals_file, tell, write_refusals
 from cvdm_core.config import Config, Split
@@ -116,7 +116,7 @@ def _add(sheet: Draft, candidate: Candidate, added: Added) -> None:
             problem = f"{candidate.input}: it is registered already, as `{owner}`; leave out --name {added.name}."
             sheet.refuse(added.name, candidate.input, problem)
         elif identity(sheet.rows[owner].input) == identity(candidate.input):
-            _complete(sheet, sheet.rows[owner], candidate, added.pixel_size_um)
+            _complete(sheet, sheet.rows[owner], candidate, added)
         return
     problem = _unusable_name(sheet, candidate, wanted) or _unusable_specimen(candidate, added.specimen) or _unusable_path(candidate)
     if problem:
@@ -132,24 +132,29 @@ def _add(sheet: Draft, candidate: Candidate, added: Added) -> None:
             target=str(candidate.target or ""),
             series=candidate.series,
             note=candidate.note,
-            stated_pixel_size_um=_missing_pixel_size(candidate, added.pixel_size_um),
+            **_missing_lengths(candidate, added),
         )
     )
 
 
-def _complete(sheet: Draft, row: Acquisition, candidate: Candidate, pixel_size_um: float | None) -> None:
-    """Fill into a row that stood in the sheet what has come since: its target, its pixel size."""
-    stated = row.stated_pixel_size_um or _missing_pixel_size(candidate, pixel_size_um)
-    target = row.target or str(candidate.target or "")
-    if (target, stated) != (row.target, row.stated_pixel_size_um):  # what was measured without them does not hold any more
-        sheet.rows[row.acquisition] = row.model_copy(update={**UNMEASURED, "target": target, "stated_pixel_size_um": stated})
+def _complete(sheet: Draft, row: Acquisition, candidate: Candidate, added: Added) -> None:
+    """Fill into a row that stood in the sheet what has come since: its target, its pixel size and z step."""
+    facts: dict[str, Any] = {"target": str(candidate.target or ""), **_missing_lengths(candidate, added)}
+    new = {column: value for column, value in facts.items() if value and not getattr(row, column)}
+    if new:  # what was measured without them does not hold any more
+        sheet.rows[row.acquisition] = row.model_copy(update={**UNMEASURED, **new})
 
 
-def _missing_pixel_size(candidate: Candidate, pixel_size_um: float | None) -> float | None:
+def _missing_lengths(candidate: Candidate, added: Added) -> dict[str, float]:
+    """Return what a person says of lengths that the file does not know, by the sheet's column."""
+    said = {"stated_pixel_size_um": added.pixel_size_um, "stated_z_step_um": added.z_step_um}
+    if not any(said.values()):
+        return {}
     try:
-        return None if pixel_size_um is None or knows_pixel_size(str(candidate.input)) else pixel_size_um
+        known = dict(zip(said, knows(str(candidate.input)), strict=True))
     except UserError:  # measuring the row says it
-        return None
+        return {}
+    return {column: value for column, value in said.items() if value is not None and not known[column]}
 
 
 def _unusable_name(sheet: Draft, candidate: Candidate, wanted: str) -> str:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -51,14 +52,8 @@ def read_profile(name: Path) -> Profile:
     UserError
         If there is none, or it is not for SLURM.
     """
-    file = name / "config.yaml"
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{file}: there is no such profile; run this in the workflow's folder, with --profile slurm.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: this is not readable YAML ({' '.join(str(error).split())}); correct it.") from None
-    if not isinstance(content, dict) or content.get("executor") != "slurm":
+    file, content = profile_settings(name)
+    if content.get("executor") != "slurm":
         raise UserError(f"{file}: this profile does not say `executor: slurm`; only profiles for SLURM are checked.")
     try:
         # 40 s and no retry are Snakemake's own defaults.
@@ -67,6 +62,26 @@ def read_profile(name: Path) -> Profile:
     except (TypeError, ValueError):
         raise UserError(f"{file}: `jobs`, `retries` and `slurm-init-seconds-before-status-checks` must be whole numbers.") from None
     return Profile(file, str(content.get("slurm-status-command", "sacct")), first, retries, jobs)
+
+
+def profile_settings(name: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the file of the profile in the folder `name`, and what it says.
+
+    Raises
+    ------
+    UserError
+        If there is none, or it cannot be read.
+    """
+    file = name / "config.yaml"
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{file}: there is no such profile; run this in the workflow's folder, with --profile slurm.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: this is not readable YAML ({' '.join(str(error).split())}); correct it.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: a profile holds `key: value` lines; correct it.")
+    return file, content
 
 
 def planned_requests(profile: Profile) -> list[Request]:

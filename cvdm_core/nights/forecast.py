@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cvdm_core.config import Config
+from cvdm_core.doctor.requests import profile_settings
 from cvdm_core.doctor.slurm import ask
 from cvdm_core.errors import UserError
 from cvdm_core.images.tiles import n_blocks
@@ -105,7 +104,7 @@ def capacity(config: Config, profile: Path, jobs: Sequence[Job], throughput: Thr
     Unmeasured
         If the model is trained first, and training was never measured.
     """
-    settings = _profile(profile)
+    _, settings = profile_settings(profile)
     training = [job for job in jobs if job.rule == "train"]
     since = _expected(throughput, "train", training_megapixels(config), config.model.name) if training else 0.0
     if settings.get("executor") != "slurm":
@@ -134,19 +133,6 @@ def _gpus(settings: Mapping[str, Any]) -> int | None:
     partition = named or next((name for name, found in cluster.partitions.items() if found.default), "")
     model = str(own.get("gpu_model", ""))
     return sum(node.gpus_of(model) for node in cluster.nodes if node.usable and partition in node.partitions)
-
-
-def _profile(profile: Path) -> Mapping[str, Any]:
-    file = profile / "config.yaml"
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{file}: there is no such profile; run this in the workflow's folder, with --profile slurm.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: this is not readable YAML ({' '.join(str(error).split())}); correct it.") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: a profile holds `key: value` lines; correct it.")
-    return content
 
 
 def _section(settings: Mapping[str, Any], key: str) -> Mapping[str, Any]:

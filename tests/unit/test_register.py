@@ -140,6 +140,19 @@ def test_the_option_speaks_only_for_files_that_do_not_know_their_pixel_size() ->
     assert (found["b"].pixel_size_um, found["b"].pixel_size_source) == (0.1, "stated")
 
 
+def test_the_z_step_that_many_files_lack_is_said_once() -> None:
+    z_only = {"axes": "ZYX"}
+    tiff("a.tif", 3, 32, 40, **z_only)
+    tiff("b.tif", 3, 32, 40, **z_only, PhysicalSizeZ=0.5, PhysicalSizeZUnit="µm")
+    tiff("c.tif", 32, 40)
+    for problem in refused("a.tif"):
+        assert "run `cvdm register a.tif --z-step-um 0.3` if it is 0.3 um" in problem
+    rows("a s predict a.tif", columns="acquisition specimen split input")
+    register(CONFIG, ["a.tif", "b.tif", "c.tif"], Added(z_step_um=0.3))
+    found = {name: (row.z_step_um, row.z_step_source) for name, row in read_sheet(SHEET).items()}
+    assert found == {"a": (0.3, "stated"), "b": (0.5, "metadata"), "c": (None, "")}
+
+
 def test_a_stated_z_step_makes_planes_of_pages(capsys: pytest.CaptureFixture[str]) -> None:
     tifffile.imwrite("a.tif", np.ones((5, 32, 40), "uint16"), metadata=None)
     register(CONFIG, ["a.tif"], Added(pixel_size_um=0.1))

@@ -200,6 +200,7 @@ def test_unusable_options_change_nothing() -> None:
         ({"split": "trian"}, "--split trian: use one of train, val, test, predict"),
         ({"pixel_size_um": float("nan")}, "--pixel-size-um nan"),
         ({"pixel_size_um": -0.1}, "above 0"),
+        ({"z_step_um": 0.0}, "--z-step-um 0.0"),
         ({"name": "x"}, "it names one acquisition, and 2 were given"),
     ]:
         with pytest.raises(UserError, match=words):
