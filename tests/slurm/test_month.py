@@ -23,7 +23,7 @@ from site_tree import Site
 from cvdm_core.records.nights import read_nights
 from cvdm_core.sheet import read_sheet
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(24 * 3600)]
 
 NIGHTS = int(os.environ.get("CVDM_MONTH_NIGHTS", "30"))
 EACH = int(os.environ.get("CVDM_MONTH_ACQUISITIONS", "40"))
