@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -65,6 +66,13 @@ def write_file(path: str | Path, content: bytes | str) -> None:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+
+def remove_unfinished(path: str | Path) -> None:
+    """Remove what writers of a file left beside it when they were killed; the caller is its only writer."""
+    target = Path(path)
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*{PARTIAL}"):
+        left.unlink(missing_ok=True)
 
 
 def _write_synced(path: Path, content: bytes) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 
 from cvdm_core.cluster.history import DONE, FAILED, RESTARTABLE, JobState, latest, note, read, run_files
@@ -68,10 +69,8 @@ def _settle_run(results: Path, path: Path, names: list[str]) -> None:
     """Write the notes that are missing for one run of the driver, and mark its jobs as looked at."""
     states = read(path)
     looked_at = {(state.job, state.time) for state in states if state.settled}
-    final: dict[str, JobState] = {}
-    for state in states:
-        if state.ended:
-            final[state.comment] = state
+    # By time, because a state that was looked at is written once more: a later attempt may still run, or have been done since.
+    final = {state.comment: state for state in sorted(states, key=attrgetter("time"))}
     bad = [state for state in final.values() if state.state in FAILED and _over(state) and (state.job, state.time) not in looked_at]
     for state in bad:
         stage, (subject, part) = rule_of(state.comment), subject_of(state.comment, names)

@@ -20,9 +20,9 @@ from typing import Any
 
 from cvdm_core import __version__
 from cvdm_core.errors import DiskFullError, UserError
-from cvdm_core.files import disk_full_named, write_file
+from cvdm_core.files import disk_full_named, remove_unfinished, write_file
 from cvdm_core.records.failures import failure_path, judge, write_failure
-from cvdm_core.records.running import announced
+from cvdm_core.records.running import announced, running_path
 from cvdm_core.records.usage import measured
 
 VERSIONED_PACKAGES = ("torch", "numpy", "zarr", "tifffile", "imagecodecs", "scikit-image")
@@ -96,6 +96,9 @@ def stage(path: str | Path, stage: str, subject: str, results: str | Path, part:
     """
     receipt = Receipt(stage, subject)
     begin = time.perf_counter()
+    failed = failure_path(results, stage, subject, part)
+    for file in (path, failed, running_path(results, stage, subject, part)):
+        remove_unfinished(file)
     with announced(results, stage, subject, part) as who:
         try:
             # The disk: for what libraries write; our own files are named one by one.
@@ -109,4 +112,4 @@ def stage(path: str | Path, stage: str, subject: str, results: str | Path, part:
         machine = {"host": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()}
         content = {**receipt.__dict__, "versions": versions(), "machine": machine}
         write_json(path, {**content, "started": who.started, "seconds": round(time.perf_counter() - begin, 3)})
-    failure_path(results, stage, subject, part).unlink(missing_ok=True)
+    failed.unlink(missing_ok=True)

@@ -119,6 +119,17 @@ def test_a_job_that_ended_badly_without_a_word_becomes_one_note_and_only_once() 
     assert not path.exists()
 
 
+def test_a_job_that_ended_badly_is_no_failure_while_a_later_attempt_runs_or_was_done() -> None:
+    now = time.time()
+    attempts = [JobState(7, "CANCELLED", COMMENT, now - 100), JobState(9, "RUNNING", COMMENT, now - 50)]
+    note(run_file("run"), attempts)
+    settle(Path("results"), ["cells_1"])
+    # As it was written before: what was looked at stands there once more, after the attempt that came later.
+    note(run_file("run"), [JobState(7, "CANCELLED", COMMENT, now - 100), JobState(9, DONE, COMMENT, now - 10)])
+    settle(Path("results"), ["cells_1"])
+    assert not list(Path("results").rglob("*.json"))
+
+
 def test_what_the_stage_itself_said_is_kept() -> None:
     with pytest.raises(ValueError), stage("results/a.json", "sample", "cells_1", "results", part="0003"):
         raise ValueError("the reason")

@@ -209,6 +209,7 @@ def test_a_second_night_is_refused_with_the_owners_name_and_since_when(config: C
 
 PROGRAM = """
 import os, signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what runs below nohup ignores it
 from pathlib import Path
 from cvdm_core.config import parse
 from cvdm_core.nights import night, telling

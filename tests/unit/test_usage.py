@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def test_the_log_begins_with_the_machine_and_ends_with_the_use_and_the_receipt_h
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CVDM_ATTEMPT", "2")
+    monkeypatch.setattr(sys, "argv", ["/somewhere/cvdm", "ingest", "--acquisition", "cells"])
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     with stage(tmp_path / "a.json", "ingest", "cells", tmp_path) as receipt:
         print("in between")
@@ -32,7 +34,7 @@ def test_the_log_begins_with_the_machine_and_ends_with_the_use_and_the_receipt_h
     assert re.fullmatch(r"cvdm ingest: cells on \S+, attempt 2, process \d+", first)
     assert "cvdm ingest: CPU " in said.err and "; GPU none\n" in said.err
     assert re.search(r"^cvdm ingest: versions cvdm \d.*, torch \d", said.err, re.MULTILINE)
-    assert re.search(r"^cvdm ingest: command \S*py", said.err, re.MULTILINE)
+    assert "cvdm ingest: command cvdm ingest --acquisition cells\n" in said.err
     assert re.fullmatch(r"cvdm ingest: used \d+\.\d s, \d+\.\d CPU s, at its peak \d+ MB of memory; 4 megapixels, [\d.e+]+ a second", last)
 
     content = read_json(tmp_path / "a.json")
@@ -76,3 +78,18 @@ def test_gpus_that_were_given_but_are_not_there_are_no_silent_run_on_a_cpu(names
 def test_where_no_gpu_was_given_none_is_missed(names: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", names)
     assert choose_device().type == "cpu"
+
+
+def test_what_a_killed_stage_left_half_written_is_gone_after_the_next_one(tmp_path: Path) -> None:
+    left = [
+        tmp_path / ".a.json.99.partial",
+        tmp_path / ".running/.ingest.cells.json.99.partial",
+        tmp_path / ".failures/.ingest.cells.json.9.partial",
+    ]
+    others = [tmp_path / ".aa.json.99.partial", tmp_path / ".running/.ingest.cells_2.json.99.partial"]
+    for file in (*left, *others):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("{")
+    with stage(tmp_path / "a.json", "ingest", "cells", tmp_path):
+        pass
+    assert not [file for file in left if file.exists()] and all(file.exists() for file in others)
