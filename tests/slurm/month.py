@@ -21,10 +21,10 @@ LIVE = ("PENDING", "RUNNING", "COMPLETING")
 def acquire(file: Path, generator: np.random.Generator, kind: Kind) -> None:
     """Write an acquisition of a size of its own; `cut` lacks its end, `rotten` cannot be decoded in its middle."""
     height, width = (int(side) for side in generator.integers(24, 160, 2))
-    planes = int(generator.choice([1, 1, 1, 2]))
-    pixels = generator.poisson(200, (planes, height, width)).astype(np.uint16)
+    points = int(generator.choice([1, 1, 1, 2]))
+    pixels = generator.poisson(200, (points, height, width)).astype(np.uint16)
     file.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"axes": "CYX", "PhysicalSizeX": 0.1, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.1, "PhysicalSizeYUnit": "µm"}
+    metadata = {"axes": "TYX", "PhysicalSizeX": 0.1, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.1, "PhysicalSizeYUnit": "µm"}
     tifffile.imwrite(file, pixels, ome=True, photometric="minisblack", compression="zlib", rowsperstrip=8, metadata=metadata)
     content = bytearray(file.read_bytes())
     if kind == "cut":
