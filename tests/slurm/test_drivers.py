@@ -13,7 +13,8 @@ INGEST = "snakemake --profile slurm --slurm-init-seconds-before-status-checks 4 
 
 
 def test_a_killed_driver_is_followed_by_one_that_cancels_what_it_left_and_does_it_anew(site: Site) -> None:
-    for name in ("pair", "more", "third"):
+    names = ("pair", "more", "third", "fourth", "fifth", "sixth")  # two run at a time: some are left when the driver is killed
+    for name in names:
         site.facility.acquire(name, "train")
     assert site.typed("cvdm register").returncode == 0
     first = site.started(INGEST)
@@ -23,21 +24,27 @@ def test_a_killed_driver_is_followed_by_one_that_cancels_what_it_left_and_does_i
     assert refused.returncode != 0
     said = refused.stdout + refused.stderr
     assert "root on " in said and "runs the workflow in this folder" in said, said
-    assert len(site.jobs()) == 3
+    assert len(site.jobs()) <= len(names)
 
-    dry = site.typed(INGEST + " --dry-run")
-    assert dry.returncode == 0, dry.stdout + dry.stderr
-
+    # The node takes nothing new: what waits is there until the next driver has seen it.
+    site.cluster.said("scontrol", "update", "NodeName=n1", "State=DRAIN", "Reason=test")
     site.kill_driver()
     first.wait(timeout=20)
     left = {job for job, (state, _) in site.jobs().items() if state in ("PENDING", "RUNNING", "COMPLETING")}
     assert left
 
     second = site.started(INGEST)
+    until = time.monotonic() + 120
+    while "an earlier driver left" not in site.driver_said() and time.monotonic() < until:
+        time.sleep(0.2)
+    site.cluster.said("scontrol", "update", "NodeName=n1", "State=RESUME")
+    dry = site.typed(INGEST + " --dry-run")
+    assert dry.returncode == 0, dry.stdout + dry.stderr
     assert second.wait(timeout=500) == 0, site.driver_said()
     assert "an earlier driver left" in site.driver_said()
     ended = site.jobs()
-    assert {state for job, (state, _) in ended.items() if job in left} == {"CANCELLED"}
+    assert {state for job, (state, _) in ended.items() if job in left} <= {"CANCELLED", "COMPLETED"}
+    assert "CANCELLED" in {state for state, _ in ended.values()}
     # No job of an acquisition began before an earlier one had ended.
     times = site.times()
     for job, (_, comment) in ended.items():
