@@ -39,9 +39,9 @@ def settle(results: Path, names: Iterable[str]) -> None:
 
 
 def recent_mishaps(results: Path, days: float = 1) -> list[str]:
-    """Return a sentence for each job of the last runs that was done only after it had gone wrong."""
-    classes = classes_of_jobs(results)
-    return [sentence for path in run_files(days) for sentence in mishaps(read(path), classes)]
+    """Return a sentence for each job of the last runs that was done only after it had gone wrong, in the same run or in an earlier one."""
+    states = [state for path in run_files(days) for state in read(path)]
+    return mishaps(sorted(states, key=attrgetter("time")), classes_of_jobs(results))
 
 
 def _judged(who: Running, state: JobState | None) -> tuple[FailureClass, str] | None:

@@ -64,7 +64,7 @@ def subject_of(comment: str, names: Iterable[str]) -> tuple[str, str]:
 
 
 def mishaps(states: Iterable[JobState], classes: Mapping[int, str]) -> list[str]:
-    """Return a sentence for each job of a run that went wrong at first and was done in the end.
+    """Return a sentence for each job that went wrong at first and was done in the end, from states in the order of time.
 
     `classes` has what the stages themselves said, by job; of the others SLURM speaks.
     """

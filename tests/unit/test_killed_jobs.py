@@ -109,6 +109,13 @@ def test_the_class_that_the_stage_itself_gave_is_told_also_after_a_later_attempt
     assert recent_mishaps(Path("results")) == ["sample of cells_1_tiny_v2_0003: time, job 1; done, job 2"]
 
 
+def test_what_went_wrong_in_a_run_whose_driver_died_is_told_by_the_one_that_did_it() -> None:
+    now = time.time()
+    note(run_file("b"), [JobState(8, DONE, COMMENT, now)])
+    note(run_file("a"), [JobState(7, "CANCELLED", COMMENT, now - 60)])
+    assert recent_mishaps(Path("results")) == ["sample of cells_1_tiny_v2_0003: cancelled, job 7; done, job 8"]
+
+
 def test_a_job_that_ended_badly_without_a_word_becomes_one_note_and_only_once() -> None:
     note(run_file("night"), [JobState(1, SUBMITTED, COMMENT), JobState(1, "TIMEOUT", COMMENT, facts={"TimeLimit": "00:10:00"})])
     settle(Path("results"), ["cells", "cells_1"])
