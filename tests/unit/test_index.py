@@ -11,6 +11,7 @@ from cvdm_core import paths
 from cvdm_core.config import Config, parse
 from cvdm_core.records.failures import write_failure
 from cvdm_core.records.running import Running
+from cvdm_core.report import index
 from cvdm_core.report.index import write_index
 from cvdm_core.sheet import Acquisition, write_sheet
 
@@ -50,9 +51,12 @@ def test_sound_training_data_stands_in_the_table_and_what_people_come_for_on_car
     assert "a-waiting" not in cards and '<tr id="a-waiting">' in table
 
 
-def test_training_data_that_failed_has_a_card(config: Config) -> None:
-    write_failure(config.results, Running("ingest", "sound", "", "node1", 1, 0, 7, "2026-11-23T02:00:00"), "damaged input", "Cut off.")
+def test_what_failed_has_a_card_however_old_it_is(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "SHOWN", 1)
+    for name in ("new", "sound"):
+        who = Running("ingest", name, "", "node1", 1, 0, 7, "2026-11-23T02:00:00")
+        write_failure(config.results, who, "damaged input", "Cut off.")
 
     cards, _ = cards_and_table(config)
 
-    assert '<li class="card" id="a-sound">' in cards and "Cut off." in cards
+    assert '<li class="card" id="a-new">' in cards and '<li class="card" id="a-sound">' in cards and "Cut off." in cards
