@@ -247,7 +247,7 @@ class TiffPlanes:
         return np.ascontiguousarray(region, dtype=self.header.dtype)
 
     def _read_segments(self, plane: int, sample: int, rows: range, columns: range) -> NDArray[Any]:
-        separate, depth, length, width, _ = self._key.shaped
+        separate, depth, length, width, samples = self._key.shaped
         number, rest = divmod(plane, separate * depth)
         key = self._layout.pages[number].keyframe  # each file of a set has tiles of its own
         group, level = divmod(rest, depth)
@@ -259,9 +259,11 @@ class TiffPlanes:
         region = np.empty((len(rows), len(columns)), self.header.dtype)
         for i in range(rows.start // high, -(-rows.stop // high)):
             for j in range(columns.start // wide, -(-columns.stop // wide)):
-                segment = self._segment(number, ((group * layers + level // deep) * down + i) * across + j)
                 top, left = max(rows.start, i * high), max(columns.start, j * wide)
                 bottom, right = min(rows.stop, (i + 1) * high), min(columns.stop, (j + 1) * wide)
+                inside = (bottom - top, right - left) == (min(high, length - i * high), min(wide, width - j * wide))
+                spent = inside and deep == 1 and samples == 1  # no other region holds a pixel of it
+                segment = self._segment(number, ((group * layers + level // deep) * down + i) * across + j, keep=not spent)
                 region[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = (
                     key.nodata  # a tile left out on purpose: the file says which value stands there
                     if segment is None
@@ -269,8 +271,8 @@ class TiffPlanes:
                 )
         return region
 
-    def _segment(self, number: int, index: int) -> NDArray[Any] | None:
-        """Return a decoded strip or tile, (depth, rows, columns, samples), from the cache or the file."""
+    def _segment(self, number: int, index: int, keep: bool) -> NDArray[Any] | None:
+        """Return a decoded strip or tile, (depth, rows, columns, samples), from the cache or the file; keep it for the next region."""
         if (number, index) in self._cache:
             self._cache.move_to_end((number, index))
             return self._cache[number, index]
@@ -280,6 +282,8 @@ class TiffPlanes:
         options = {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader} if key.compression in _JPEG else {}
         data = self._pread(str(page.parent.filehandle.path), length, offset) if offset and length else None
         segment: NDArray[Any] | None = key.decode(data, index, **options)[0]
+        if not keep:
+            return segment
         self._cache[number, index] = segment
         self._cached_bytes += 0 if segment is None else segment.nbytes
         while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
