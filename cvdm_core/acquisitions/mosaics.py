@@ -22,6 +22,7 @@ from cvdm_core.files import write_file
 from cvdm_core.images.fields import Fields, open_fields
 from cvdm_core.images.flat_field import FlatField
 from cvdm_core.images.mosaic import Mosaic, MosaicPlanes, from_json
+from cvdm_core.images.mosaic_arrangement import arrange
 from cvdm_core.images.stage import Stage
 from cvdm_core.images.tiff import TiffHeader
 from cvdm_core.records.receipts import fingerprint, sha256_file
@@ -45,8 +46,6 @@ def lay_out(row: Acquisition, sheet: str | Path, pixel_um: float) -> tuple[Mosai
     UserError
         If the fields, their positions or the flat field cannot be used; see `open_fields` and `arrange`.
     """
-    from cvdm_core.images.mosaic_arrangement import arrange  # SciPy takes half a second to import, and most acquisitions are no mosaic
-
     path = layout_file(sheet, row.acquisition)
     with _open_corrected(row) as (fields, others):
         stages = _stages(row, fields)
