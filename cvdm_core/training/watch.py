@@ -7,6 +7,7 @@ and nothing of it stands twice.
 from __future__ import annotations
 
 import copy
+import signal
 import sys
 import time
 from pathlib import Path
@@ -49,7 +50,8 @@ class Watch(pl.Callback):  # type: ignore[misc]  # Lightning is not typed strict
     name : str
         Of the model, for the progress bar.
     deadline : Deadline
-        Shortly before it the state is saved, and the training ends with a `TimeUpError`: the next attempt goes on.
+        Shortly before it, or when SIGUSR1 comes, with which sites warn a job before its end, the state is saved, and the training ends
+        with a `TimeUpError`: the next attempt goes on.
     """
 
     def __init__(
@@ -73,7 +75,8 @@ class Watch(pl.Callback):  # type: ignore[misc]  # Lightning is not typed strict
         self._bar: Progress | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the bar, on a terminal only."""
+        """Listen for the site's warning, and show the bar, on a terminal only."""
+        signal.signal(signal.SIGUSR1, lambda *_: self._warned())  # Lightning puts the old handler back
         self._saved_at = self._counted_at = time.monotonic()
         if trainer.is_global_zero and sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -112,6 +115,9 @@ class Watch(pl.Callback):  # type: ignore[misc]  # Lightning is not typed strict
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Take the bar away, so that the message can be read."""
         self._stop_bar()
+
+    def _warned(self) -> None:
+        self._deadline = Deadline(time.monotonic())
 
     def _stop_bar(self) -> None:
         if self._bar:
