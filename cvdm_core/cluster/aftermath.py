@@ -28,8 +28,9 @@ def settle(results: Path, names: Iterable[str]) -> None:
     last: dict[int, JobState] = {}
     for path in files:
         last |= latest(read(path))
+    said = classes_of_jobs(results)
     for path, who in announcements(results).items():
-        judged = _judged(who, last.get(who.job) if who.job else None)
+        judged = _judged(who, last.get(who.job) if who.job else None, told_to_end=said.get(who.job) == "cancelled")
         if judged:
             write_failure(results, who, *judged)
             path.unlink(missing_ok=True)
@@ -44,7 +45,7 @@ def recent_mishaps(results: Path, days: float = 1) -> list[str]:
     return mishaps(sorted(states, key=attrgetter("time")), classes_of_jobs(results))
 
 
-def _judged(who: Running, state: JobState | None) -> tuple[FailureClass, str] | None:
+def _judged(who: Running, state: JobState | None, told_to_end: bool) -> tuple[FailureClass, str] | None:
     """Return class and sentence of a stage that left without a word, or None where it may still run."""
     if state is not None and not _over(state):
         return None
@@ -58,6 +59,8 @@ def _judged(who: Running, state: JobState | None) -> tuple[FailureClass, str] | 
     kind, sentence = verdict(state)
     if kind != "bug":
         return kind, sentence
+    if told_to_end:
+        return "cancelled", f"SLURM job {who.job} on {who.host} was told to end (SIGTERM), and not by SLURM; run again and it goes on."
     # The stage would have said so itself if it had failed by itself.
     return "killed", (
         f"Its process on {who.host} (SLURM job {who.job}) was killed without a word, most often by the kernel for want of memory; "

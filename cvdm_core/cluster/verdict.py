@@ -80,9 +80,17 @@ def _mishap(states: Sequence[JobState], classes: Mapping[int, str]) -> str:
     bad = {state.job: state for state in ends if state.state != DONE}
     if not bad or ends[-1].state != DONE:
         return ""
-    steps = [f"{classes.get(job) or verdict(state)[0]}{_given(asked.get(job, {}))}, job {job}" for job, state in bad.items()]
+    steps = [f"{_class(state, classes.get(job))}{_given(asked.get(job, {}))}, job {job}" for job, state in bad.items()]
     what = states[0].comment.removeprefix("rule_").replace("_wildcards_", " of ")
     return f"{what}: {'; '.join(steps)}; done{_given(asked.get(ends[-1].job, {}))}, job {ends[-1].job}"
+
+
+def _class(state: JobState, said: str | None) -> str:
+    """Return the class of a job's end: a stage that was told to end does not know why, and SLURM may."""
+    if said not in (None, "cancelled"):
+        return str(said)
+    kind = verdict(state)[0]
+    return said if said and kind == "bug" else kind
 
 
 def _given(facts: Mapping[str, str]) -> str:

@@ -76,7 +76,10 @@ def profile_settings(name: Path) -> tuple[Path, dict[str, Any]]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{file}: there is no such profile; run this in the workflow's folder, with --profile slurm.") from None
+        files = (Path("slurm/config.yaml"), *sorted(Path("profiles").glob("*/config.yaml")))
+        there = ", ".join(str(each.parent) for each in files if each.is_file())
+        do = f"write one of {there} behind --profile" if there else "run this in the workflow's folder, with --profile slurm"
+        raise UserError(f"{name}: there is no such profile ({file} is not there); {do}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: this is not readable YAML ({' '.join(str(error).split())}); correct it.") from None
     if not isinstance(content, dict):

@@ -18,6 +18,7 @@ from cvdm_core.acquisitions.inbox import register_inbox
 from cvdm_core.acquisitions.progress import record_progress
 from cvdm_core.cluster.aftermath import settle
 from cvdm_core.config import Config
+from cvdm_core.doctor.requests import profile_settings
 from cvdm_core.errors import UserError
 from cvdm_core.lock import locked, wait_for
 from cvdm_core.nights.course import Course, Order, deadline, moment
@@ -42,8 +43,9 @@ def run_night(config: Config, order: Order) -> int:
     Raises
     ------
     UserError
-        If the deadline is no time of day.
+        If the deadline is no time of day, or there is no such profile: nothing was done then.
     """
+    profile_settings(order.profile)
     course = Course(config, order, started=time.time())
     course.until = deadline(order.by, course.started) if order.by else None
     with _signals():

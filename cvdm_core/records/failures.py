@@ -31,12 +31,29 @@ def write_failure(results: str | Path, who: Running, kind: FailureClass, message
     DiskFullError
         If there is no space for it.
     """
-    about = {"stage": who.stage, "subject": who.subject, "part": who.part, "host": who.host, "job": who.job, "started": who.started}
-    content = {**about, "class": kind, "message": message}
+    content = _content(who, kind, message)
     write_file(failure_path(results, who.stage, who.subject, who.part), json.dumps(content, indent=1, sort_keys=True) + "\n")
+    log_failure(results, who, kind, message)
+
+
+def log_failure(results: str | Path, who: Running, kind: FailureClass, message: str) -> None:
+    """Leave a line in the log of all failures, and no note: where SLURM may know better why, and is asked later.
+
+    Raises
+    ------
+    DiskFullError
+        If there is no space for it.
+    """
+    content = _content(who, kind, message)
     log = _log(results)
+    log.parent.mkdir(parents=True, exist_ok=True)
     with disk_full_named(log), open(log, "a", encoding="utf-8") as stream:
         stream.write(json.dumps(content, sort_keys=True) + "\n")
+
+
+def _content(who: Running, kind: FailureClass, message: str) -> dict[str, object]:
+    about = {"stage": who.stage, "subject": who.subject, "part": who.part, "host": who.host, "job": who.job, "started": who.started}
+    return {**about, "class": kind, "message": message}
 
 
 def classes_of_jobs(results: str | Path) -> dict[int, str]:

@@ -21,7 +21,7 @@ from typing import Any
 from cvdm_core import __version__
 from cvdm_core.errors import DiskFullError, UserError
 from cvdm_core.files import disk_full_named, remove_unfinished, write_file
-from cvdm_core.records.failures import failure_path, judge, write_failure
+from cvdm_core.records.failures import failure_path, judge, log_failure, write_failure
 from cvdm_core.records.running import announced, running_path
 from cvdm_core.records.usage import measured
 
@@ -106,8 +106,8 @@ def stage(path: str | Path, stage: str, subject: str, results: str | Path, part:
                 yield receipt
         except BaseException as error:
             with suppress(DiskFullError):  # no space for the note either: the error itself is what must be seen
-                if not (who.job and isinstance(error, (KeyboardInterrupt, SystemExit))):  # SLURM knows why, and is asked later
-                    write_failure(results, who, *judge(error))
+                told_to_end = isinstance(error, (KeyboardInterrupt, SystemExit))  # under SLURM it may know why, and is asked later
+                (log_failure if who.job and told_to_end else write_failure)(results, who, *judge(error))
             raise
         machine = {"host": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()}
         content = {**receipt.__dict__, "versions": versions(), "machine": machine}

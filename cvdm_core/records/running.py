@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cvdm_core.errors import DiskFullError
+from cvdm_core.errors import DiskFullError, UserError
 from cvdm_core.files import write_file
 
 
@@ -51,8 +51,19 @@ def announced(results: str | Path, stage: str, subject: str, part: str = "") -> 
     """Keep the note of a running stage for the body, and remove it afterwards, however the body ends; a kill leaves it.
 
     Under SLURM it also stays where the body was interrupted (SIGTERM): why, only SLURM knows.
+
+    Raises
+    ------
+    UserError
+        If another process of this machine is at the same work: both would write the same files.
     """
     path = running_path(results, stage, subject, part)
+    other = _read(path)
+    if other is not None and other.lives_here and other.pid != os.getpid():
+        raise UserError(
+            f"{path}: process {other.pid} on {other.host} is at this work since {other.started}; wait until it has ended, or end it, then "
+            "run the same command again."
+        )
     job = os.environ.get("SLURM_JOB_ID", "")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     mine = Running(stage, subject, part, platform.node(), os.getpid(), _began(os.getpid()), int(job) if job.isdecimal() else 0, now)
@@ -74,14 +85,22 @@ def announcements(results: str | Path) -> dict[Path, Running]:
     """Return the notes of all stages that run or were killed; one that cannot be read is left out."""
     found = {}
     for path in sorted((Path(results) / ".running").glob("*.json")):
-        with suppress(OSError, ValueError, TypeError):  # removed meanwhile, or cut off by a full disk
-            found[path] = Running(**json.loads(path.read_text(encoding="utf-8")))
+        if (who := _read(path)) is not None:
+            found[path] = who
     return found
+
+
+def _read(path: Path) -> Running | None:
+    try:
+        return Running(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # removed meanwhile, or cut off by a full disk
+        return None
 
 
 def _began(pid: int) -> int:
     """Return when a process of this machine began, which tells it from a later one of the same number; 0 where it does not live."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return 0 if state in "ZX" else int(rest[18])  # ended, and only not yet cleared away
     except (OSError, ValueError, IndexError):
         return 0

@@ -30,7 +30,7 @@ from cvdm_core.routing import Routes, find_routes
 from cvdm_core.sheet import Acquisition, read_sheet
 
 SHOWN = 200
-"""Cards with pictures: the newest, and all with a failure. Thousands would make a page of tens of megabytes; the older stand in a table."""
+"""Cards with pictures at most: the newest. Thousands would make a page of tens of megabytes."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,11 @@ class Card:
     failures: tuple[Failure, ...]
     pair: Pair | None
     mosaic: tuple[str, ...]
+
+    @property
+    def needs_a_look(self) -> bool:
+        """Whether there is more to say of it than fits the table of older acquisitions and training data."""
+        return bool(self.failures) or len(self.mosaic) > 1 or (self.pair is not None and self.pair.verdict != "aligned")
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ def write_index(config: Config) -> Path:
     cards = [_card(config, routes, row, of.get(name, [])) for name, row in rows.items()]
     cards.sort(key=lambda card: card.state == "training only")  # people come for what was restored
     newest = {card.row.acquisition for card in [card for card in cards if card.state != "training only"][-SHOWN:]}
-    shown = [card for card in cards if len(cards) <= SHOWN or card.failures or card.row.acquisition in newest]
+    shown = [card for card in cards if card.needs_a_look or card.row.acquisition in newest]
     names = {card.row.acquisition for card in shown}
     page = paths.index_page(config)
     content = render(

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ ACCOUNTING = {"slurmdbd": "slurmdbd", "mariadbd": "mariadb-server-core", "mariad
 """Commands and their packages, where accounts are kept."""
 COMMANDS = ("munged", "squeue", "slurmctld", "slurmd", "ip")
 NAMESPACES = ("--mount", "--pid", "--net")
+MEMORY_CGROUP = Path("/sys/fs/cgroup/memory")
 UNSHARE = ("unshare", *NAMESPACES, "--fork", "--kill-child", "--mount-proc")
 
 
@@ -116,22 +117,26 @@ def install(accounting: bool = False) -> None:
 
 
 @contextmanager
-def running(folder: Path, cpus: int = 2, memory_mb: int = 12_000, account: str = "") -> Iterator[Cluster]:
+def running(folder: Path, cpus: int = 2, memory_mb: int = 12_000, account: str = "", cgroups: bool = False) -> Iterator[Cluster]:
     """Run a cluster with its files in `folder`, and end all its processes afterwards; with an `account`, accounts are kept.
+
+    With `cgroups` the kernel holds jobs to their memory.
 
     Raises
     ------
     NoClusterError
-        If SLURM cannot be installed, or this machine allows no namespaces.
+        If SLURM cannot be installed, or this machine allows no namespaces, or not the cgroups that are wanted.
     """
     install(accounting=bool(account))
+    if cgroups and not os.access(MEMORY_CGROUP / "cgroup.procs", os.W_OK):
+        raise NoClusterError(f"{MEMORY_CGROUP} cannot be written (cgroups of version 1, as root, outside of containers)")
     probe = subprocess.run([*UNSHARE, "true"], capture_output=True, text=True, timeout=30, check=False)
     if probe.returncode:
         raise NoClusterError(f"SLURM would have to touch this machine's own /etc/slurm: {probe.stderr.strip()}")
     script = Path(__file__).with_name("cluster.sh")
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "cluster.log", "wb") as log:
-        command = [*UNSHARE, "bash", script, folder, str(cpus), str(memory_mb), account]
+        command = [*UNSHARE, "bash", script, folder, str(cpus), str(memory_mb), account, "cgroups" if cgroups else "looks"]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
     assert process.stdin and process.stdout
     try:
@@ -145,3 +150,13 @@ def running(folder: Path, cpus: int = 2, memory_mb: int = 12_000, account: str =
         process.stdin.close()
         process.wait(timeout=60)
         process.stdout.close()
+        if cgroups:
+            _remove_cgroups()
+
+
+def _remove_cgroups() -> None:
+    """Remove the empty cgroups that the node's slurmd left: they outlive its processes."""
+    for top in MEMORY_CGROUP.parent.glob("*/slurm_n1"):
+        for place, _, _ in os.walk(top, topdown=False):
+            with suppress(OSError):  # somebody works in it
+                Path(place).rmdir()

@@ -3,12 +3,13 @@
 # machine's /etc/slurm, ports and processes are not touched, and the kernel ends everything when this process ends. It ends when its
 # standard input closes, which also happens when the tests are killed.
 #
-#   cluster.sh FOLDER CPUS MEMORY_MB [ACCOUNT]   writes `up` when jobs can be submitted; one node, n1, with one pretended GPU
+#   cluster.sh FOLDER CPUS MEMORY_MB [ACCOUNT [LIMITS]]   writes `up` when jobs can be submitted; one node, n1, with one pretended GPU
 #
-# With the name of an account, accounts are kept: by slurmdbd, in a MariaDB of its own.
+# With the name of an account, accounts are kept: by slurmdbd, in a MariaDB of its own. LIMITS is `looks` (the default: memory is looked at
+# each second) or `cgroups`: the kernel holds each job to its memory and finds all its processes.
 set -euo pipefail
 
-dir=$1 cpus=$2 memory=$3 account=${4:-}
+dir=$1 cpus=$2 memory=$3 account=${4:-} limits=${5:-looks}
 mkdir -p "$dir"/{etc,run,log,state,spool}
 chmod 700 "$dir/state"
 ip link set lo up
@@ -18,6 +19,17 @@ ip address add 192.0.2.1/32 dev lo
 # A gres called gpu counts device files only: /dev/null under another name.
 mknod -m 666 "$dir/nvidia0" c 1 3
 printf 'AutoDetect=off\nName=gpu Type=h200 File=%s\n' "$dir/nvidia0" > "$dir/etc/gres.conf"
+
+# Without cgroups a job over its memory is found by a look each second; CI has no writable cgroups.
+holding='ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherParams=OverMemoryKill'
+if [ "$limits" = cgroups ]; then
+    holding='ProctrackType=proctrack/cgroup
+TaskPlugin=task/cgroup'
+    printf '%s\n' CgroupMountpoint=/sys/fs/cgroup CgroupPlugin=cgroup/v1 ConstrainRAMSpace=yes ConstrainSwapSpace=yes AllowedSwapSpace=0 \
+        > "$dir/etc/cgroup.conf"
+fi
 
 accounting='AccountingStorageType=accounting_storage/none'
 if [ -n "$account" ]; then
@@ -57,12 +69,9 @@ SlurmdLogFile=$dir/log/slurmd.log
 StateSaveLocation=$dir/state
 SlurmdSpoolDir=$dir/spool
 MpiDefault=none
-# A job over its memory is found by a look each second; the kernel's own limit needs writable cgroups, which CI has not.
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+$holding
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
-JobAcctGatherParams=OverMemoryKill
 SlurmdParameters=config_overrides
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory

@@ -30,6 +30,16 @@ def accounting_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clu
 
 
 @pytest.fixture
+def cgroup_site(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Iterator[Site]:
+    """A fresh copy of the tree on a cluster of its own, in which the kernel holds jobs to their memory."""
+    try:
+        with running(tmp_path_factory.mktemp("cgroups") / "cluster", cgroups=True) as made:
+            yield Site.fresh(tmp_path / "site", made)
+    except NoClusterError as error:
+        pytest.skip(f"LEFT OUT, nothing was tried on a SLURM with cgroups: {error}")
+
+
+@pytest.fixture
 def accounting_site(accounting_cluster: Cluster, tmp_path: Path) -> Site:
     """A fresh copy of the tree on the cluster that keeps accounts."""
     return Site.fresh(tmp_path / "site", accounting_cluster)

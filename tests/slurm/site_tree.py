@@ -107,3 +107,11 @@ class Site:
                     return number
             time.sleep(0.2)
         raise AssertionError(f"no such job within {seconds} s: {self.jobs()}")
+
+    def wait_for_lines(self, file: str, count: int, seconds: float = 120) -> None:
+        """Wait until a file of the copy has so many lines."""
+        until = time.monotonic() + seconds
+        path = self.folder / file
+        while not path.exists() or path.read_text().count("\n") < count:
+            assert time.monotonic() < until, f"{file} has no {count} lines within {seconds} s"
+            time.sleep(0.1)

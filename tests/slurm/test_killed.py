@@ -132,6 +132,21 @@ def test_a_full_disk_is_named_and_once_there_is_space_the_same_command_goes_on(s
     site.cluster.said("umount", str(results / "pair"))
 
 
+def test_a_full_tmpdir_costs_nothing(site: Site) -> None:
+    acquired(site, pair="train", checked="val")
+    scratch = site.folder / "scratch"
+    scratch.mkdir()
+    site.cluster.said("mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(scratch))
+    site.cluster.said("bash", "-c", f"! dd if=/dev/zero of={scratch}/full bs=1k")
+
+    done = site.typed(f"env TMPDIR={scratch} snakemake --profile slurm train_only --set-resources train:gpu=0 --set-threads train=2" + SOON)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [state for state, _ in site.jobs().values()] == ["COMPLETED"] * 3
+    assert site.cluster.said("ls", str(scratch)).split() == ["full"]
+    site.cluster.said("umount", str(scratch))
+
+
 def test_training_asks_for_the_gpu_that_the_profile_names_and_says_so_if_it_is_not_there(site: Site) -> None:
     acquired(site, pair="train", checked="val")
 

@@ -17,7 +17,7 @@ from cvdm_core.cluster.aftermath import recent_mishaps, settle
 from cvdm_core.cluster.history import DONE, SUBMITTED, JobState, note, read, run_file
 from cvdm_core.cluster.status import LASTED, for_plugin, last_words
 from cvdm_core.cluster.verdict import mishaps, subject_of, verdict
-from cvdm_core.errors import TimeUpError
+from cvdm_core.errors import TimeUpError, UserError
 from cvdm_core.records.failures import CLASSES, failure_path
 from cvdm_core.records.receipts import read_json, stage
 from cvdm_core.records.running import announcements
@@ -107,6 +107,41 @@ def test_the_class_that_the_stage_itself_gave_is_told_also_after_a_later_attempt
         pass
     note(run_file("night"), [JobState(1, "FAILED", COMMENT, facts={"ExitCode": "1:0"}), JobState(2, DONE, COMMENT)])
     assert recent_mishaps(Path("results")) == ["sample of cells_1_tiny_v2_0003: time, job 1; done, job 2"]
+
+
+@pytest.mark.parametrize(("state", "kind"), [("FAILED", "cancelled"), ("PREEMPTED", "preempted"), ("TIMEOUT", "time")])
+def test_of_a_stage_that_was_told_to_end_slurm_says_why_and_where_it_does_not_it_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch, state: str, kind: str
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    with pytest.raises(SystemExit), stage("results/a.json", "sample", "cells_1", "results", part="0003"):
+        raise SystemExit(143)
+    ended = JobState(1, state, COMMENT, time.time() - 3600, facts={"ExitCode": "1:0"})
+    note(run_file("night"), [ended])
+    settle(Path("results"), ["cells_1"])
+    found = read_json(failure_path("results", "sample", "cells_1", "0003"))
+    assert found["class"] == kind and "without a word" not in found["message"]
+    note(run_file("night"), [JobState(2, DONE, COMMENT)])
+    assert recent_mishaps(Path("results")) == [f"sample of cells_1_tiny_v2_0003: {kind}, job 1; done, job 2"]
+
+
+def test_a_second_process_at_the_same_work_is_refused() -> None:
+    run = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    path = Path("results/.running/ingest.cells_1.json")
+    path.parent.mkdir(parents=True)
+    began = int(Path(f"/proc/{run.pid}/stat").read_text().split()[21])
+    content = {"stage": "ingest", "subject": "cells_1", "part": "", "host": platform.node(), "pid": run.pid, "began": began, "job": 0}
+    path.write_text(json.dumps({**content, "started": "2026-11-23T19:00:00+00:00"}))
+    with pytest.raises(UserError, match=f"process {run.pid} on .* is at this work since"), stage("a.json", "ingest", "cells_1", "results"):
+        raise AssertionError("it began")
+    assert path.exists(), "the other's note stays"
+    run.kill()
+    while not Path(f"/proc/{run.pid}/stat").read_text().rpartition(")")[2].startswith(" Z"):
+        time.sleep(0.01)
+    # It has ended, though nobody has waited for it: a zombie works no more.
+    with stage("a.json", "ingest", "cells_1", "results"):
+        pass
+    run.wait()
 
 
 def test_what_went_wrong_in_a_run_whose_driver_died_is_told_by_the_one_that_did_it() -> None:

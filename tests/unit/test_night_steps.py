@@ -205,6 +205,14 @@ def test_a_second_night_is_refused_with_the_owners_name_and_since_when(config: C
     assert f"process {os.getpid()}, since 20" in told[0][0] and "night" in last(config).problems[0]
 
 
+def test_a_profile_that_is_not_there_is_refused_before_anything_is_done(config: Config, told: list[tuple[str, bool]]) -> None:
+    Path("profiles").mkdir()
+    Path("profile").rename("profiles/mine")
+    with pytest.raises(UserError, match=r"^nonsense: there is no such profile .* write one of profiles/mine behind --profile\.$"):
+        run_night(config, Order(Path("nonsense"), [], inbox="/nowhere"))
+    assert not told and not Path(config.results).exists()
+
+
 # Kills and signals, with a process of its own
 
 PROGRAM = """

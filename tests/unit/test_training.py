@@ -91,18 +91,19 @@ def test_loading_processes_change_nothing(folder, tmp_path, undisturbed, no_pict
     assert same(fit(problem_of(folder, tmp_path, workers=1)), undisturbed)
 
 
-def test_sigterm_saves_the_state_and_ends_with_143(folder, tmp_path, undisturbed, no_pictures, monkeypatch):
+@pytest.mark.parametrize(("number", "end"), [(signal.SIGTERM, SystemExit), (signal.SIGUSR1, TimeUpError)])
+def test_a_signal_saves_the_state_and_ends_the_training(folder, tmp_path, undisturbed, no_pictures, monkeypatch, number, end):
     on_batch_end = watch_module.Watch.on_train_batch_end
 
     def told_to_stop(self, trainer, module, *rest):
         if module.step == 6:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
         on_batch_end(self, trainer, module, *rest)
 
     monkeypatch.setattr(watch_module.Watch, "on_train_batch_end", told_to_stop)
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(end) as ended:
         fit(problem_of(folder, tmp_path, save_every=1000))
-    assert ended.value.code == 143
+    assert end is TimeUpError or ended.value.code == 143
     monkeypatch.setattr(watch_module.Watch, "on_train_batch_end", on_batch_end)
     problem = problem_of(folder, tmp_path, save_every=1000)
     assert load_state(problem.state_folder / STATE_FILE).step == 7

@@ -5,6 +5,7 @@ The Snakefile is parsed again in every cluster job, so that nothing heavy is imp
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from snakemake.logging import logger
 
 from cvdm_core import __version__ as VERSION
 from cvdm_core import paths
-from cvdm_core.cluster import aftermath, leftovers
+from cvdm_core.cluster import aftermath, leftovers, orphans
 from cvdm_core.config import NAME_PATTERN, load, overrides
 from cvdm_core.errors import UserError
 from cvdm_core.images.tiles import n_blocks
@@ -37,22 +38,27 @@ envvars:
 # shell.prefix, so that a container keeps its own. Before it stand the wrappers without which Snakemake's SLURM plugin can wait for ever.
 os.environ["PATH"] = f"{workflow.basedir}/workflow/slurm:{Path(sys.executable).parent}:{os.environ['PATH']}"
 
+# Sites warn a job with SIGUSR1 before they end it. The two Snakemakes around the stage would die of it, and the stage with them before it
+# has saved what it has; whoever has nothing to save goes on.
+if not workflow.is_main_process:
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
 DRIVER = ExitStack()
 
 
 def begin():
-    """Refuse to be a second driver in this folder, and end what a dead one left in the queue; before the first job, and not in dry runs.
+    """Refuse to be a second driver in this folder, and end what a dead one left, in the queue or here; before the first job, and not in dry runs.
 
     The lock is held until this process ends, however it ends: Snakemake's own lock would stay after a kill, and is off in the profiles.
     """
     try:
         DRIVER.enter_context(locked(Path(".snakemake/driver"), "runs the workflow in this folder"))
-        cancelled = leftovers.clear(logger.warning)
+        ended = [*leftovers.clear(logger.warning), *orphans.end(Path(CONFIG.results), logger.warning)]
         aftermath.settle(Path(CONFIG.results), SHEET)  # before a success of this run takes the note of a failure away
     except UserError as error:
         raise WorkflowError(str(error)) from None
-    if cancelled:
-        # The plan was made while those jobs wrote, and what they had not finished is gone: the same command plans again.
+    if ended:
+        # The plan was made while those wrote, and what they had not finished is gone: the same command plans again.
         workflow.persistence.unlock()
         sys.stdout.flush()
         sys.stderr.flush()
