@@ -18,11 +18,10 @@ from snakemake.logging import logger
 
 from cvdm_core import __version__ as VERSION
 from cvdm_core import paths
-from cvdm_core.cluster import aftermath, leftovers, orphans
+from cvdm_core.cluster import aftermath, takeover
 from cvdm_core.config import NAME_PATTERN, load, overrides
 from cvdm_core.errors import UserError
 from cvdm_core.images.tiles import n_blocks
-from cvdm_core.lock import locked
 from cvdm_core.nights.tonight import read_tonight
 from cvdm_core.records.throughput import measured_memory_mb, read_throughput, requested_seconds, throughput_file
 from cvdm_core.routing import find_routes
@@ -52,8 +51,8 @@ def begin():
     The lock is held until this process ends, however it ends: Snakemake's own lock would stay after a kill, and is off in the profiles.
     """
     try:
-        DRIVER.enter_context(locked(Path(".snakemake/driver"), "runs the workflow in this folder"))
-        ended = [*leftovers.clear(logger.warning), *orphans.end(Path(CONFIG.results), logger.warning)]
+        DRIVER.enter_context(takeover.driver_lock())
+        ended = takeover.end_what_was_left(CONFIG.results, logger.warning)
         aftermath.settle(Path(CONFIG.results), SHEET)  # before a success of this run takes the note of a failure away
     except UserError as error:
         raise WorkflowError(str(error)) from None
