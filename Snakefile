@@ -13,6 +13,7 @@ container: f"{workflow.basedir}/envs/cvdm.sif"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/targets.smk"
 include: "workflow/rules/ingest.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/restore.smk"
@@ -23,28 +24,28 @@ include: "workflow/rules/verify.smk"
 rule all:
     default_target: True
     input:
-        reports=REPORTS,
-        model=MODELS,
+        reports=all_reports,
+        model=own_model,
 
 
 rule nightly:
     input:
-        reports=NIGHTLY,
+        reports=nightly_reports,
 
 
 rule ingest_all:
     input:
-        receipts=INGESTED,
+        receipts=all_ingested,
 
 
 rule train_only:
     input:
-        model=MODELS,
+        model=own_model,
 
 
 rule restore_all:
     input:
-        receipts=RESTORED,
+        receipts=all_restored,
 
 
 onstart:

@@ -2,6 +2,7 @@
 
     python benchmarks/planning.py
     python benchmarks/planning.py --night 0.01    # and of a night in which 1 % of them is new and the others are done (minutes to prepare)
+    python benchmarks/planning.py --job-start     # only what Snakemake costs in one cluster job, which starts it twice
 
 All figures are from one run on one machine, so their ratios mean something whatever the machine is and whatever else it does: CPU
 seconds of Snakemake alone (one rule without files); of this workflow with an empty sheet; of a dry run with all acquisitions, not
@@ -91,6 +92,32 @@ def print_night(folder: Path, acquisitions: int, share: float, alone: float) -> 
     print(f"{new} of {acquisitions} acquisitions are new: {jobs} jobs planned  {seconds:7.2f} CPU s    {each:5.2f} ms an acquisition")
 
 
+def print_job_start(folder: Path, acquisitions: int, repeats: int) -> None:
+    """Print what one start of Snakemake in a job costs with a sheet of one row and with a long one, each in turn.
+
+    The command is that of Snakemake's SLURM executor for one block, as a dry run, so that the block itself is not in the figures.
+    """
+    block = row(acquisitions - 1)
+    job = ["--snakefile", f"{ROOT}/Snakefile", "--dry-run", "--mode", "subprocess", "--cores", "all", "--allowed-rules", "sample"]
+    job += ["--target-jobs", f"sample:acquisition={block.acquisition},model=planning,block=0", "--force", "--force-use-threads"]
+    job += ["--target-files-omit-workdir-adjustment", "--max-inventory-time", "0", "--retries", "0", "--nolock", "--ignore-incomplete"]
+    starts: dict[str, list[float]] = {}
+    sheets = {"1 row": [block], f"{acquisitions} rows": [row(number) for number in range(acquisitions)]}
+    for name, rows in sheets.items():
+        site = folder / name.replace(" ", "-")
+        prepare(site, 0)
+        write_sheet(site / "config/acquisitions.tsv", {each.acquisition: each for each in rows})
+        config = load([site / "config/config.yaml"])
+        for receipt in (paths.ingest_receipt(config, block.acquisition), paths.train_receipt(config)):
+            (site / receipt).parent.mkdir(parents=True)
+            (site / receipt).write_text("{}")
+    for _ in range(repeats):
+        for name in sheets:
+            starts.setdefault(name, []).append(cpu_seconds(folder / name.replace(" ", "-"), *job)[0])
+    for name, seconds in starts.items():
+        print(f"one of the two starts in a job, sheet of {name:10} {min(seconds):7.2f} CPU s")
+
+
 def seconds_to_first_job(folder: Path) -> float:
     """Return the wall-clock seconds from `snakemake` to the start of its first job, which fails, because there is no TIFF."""
     begin = time.perf_counter()
@@ -114,7 +141,12 @@ def main() -> None:
     parser.add_argument("--acquisitions", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--night", type=float, default=0.0, help="share of the acquisitions that is new in a night; 0 leaves it out")
+    parser.add_argument("--job-start", action="store_true", help="measure what a start of Snakemake costs in a job, and nothing else")
     options = parser.parse_args()
+    if options.job_start:
+        with tempfile.TemporaryDirectory() as temporary:
+            print_job_start(Path(temporary), options.acquisitions, options.repeats)
+        return
     with tempfile.TemporaryDirectory() as temporary:
         full, empty, alone, barest = (Path(temporary) / name for name in ("full", "empty", "alone", "barest"))
         prepare(full, options.acquisitions)

@@ -263,9 +263,9 @@ def doctor(
 def leftovers() -> None:
     """Cancel the jobs that a killed driver left in SLURM's queue, and wait until they are gone; a run does this by itself."""
     from cvdm_core.cluster.leftovers import clear
-    from cvdm_core.lock import locked
+    from cvdm_core.cluster.takeover import driver_lock
 
-    with locked(Path(".snakemake/driver"), "runs the workflow in this folder"):
+    with driver_lock():
         if not clear(typer.echo):
             typer.echo("there are none")
 

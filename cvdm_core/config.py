@@ -266,6 +266,17 @@ def load(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
     return parse(values, " + ".join([*map(str, paths), *overrides]) or "the defaults")
 
 
+def overrides(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return nested values, as `snakemake --config` gives them, in the form `section.key=value` that `load` and `cvdm --set` take."""
+    found: list[str] = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found += overrides(value, f"{prefix}{key}.")
+        else:
+            found.append(f"{prefix}{key}={json.dumps(value) if isinstance(value, list) else value}")
+    return found
+
+
 def settings_of(section: BaseModel) -> str:
     """Return a section as canonical JSON, for `params:` (a change triggers a rerun) and for receipts."""
     return json.dumps(section.model_dump(mode="json"), sort_keys=True)

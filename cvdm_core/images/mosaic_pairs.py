@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from cvdm_core.images.mosaic import State
 
@@ -98,7 +97,7 @@ def _settle(
 
 def structure_share(pixels: Float32) -> float:
     """Return the variance of structure as a multiple of what white noise of the same total variance would have."""
-    total = float((pixels - gaussian_filter(pixels, COARSE)).var())
+    total = float((pixels - _smoothed(pixels, COARSE)).var())
     return float(_structure(pixels).var()) / total * 4 * math.pi * FINE**2 if total > 0 else 0.0
 
 
@@ -112,7 +111,13 @@ def _independent(pixels: Float32) -> float:
 
 
 def _structure(pixels: Float32) -> Float32:
-    return np.asarray(gaussian_filter(pixels, FINE) - gaussian_filter(pixels, COARSE), np.float32)
+    return np.asarray(_smoothed(pixels, FINE) - _smoothed(pixels, COARSE), np.float32)
+
+
+def _smoothed(pixels: Float32, sigma: float) -> Float32:
+    from scipy.ndimage import gaussian_filter  # half a second to import, and most acquisitions are no mosaic
+
+    return np.asarray(gaussian_filter(pixels, sigma))
 
 
 def _fine(one: Float32, other: Float32) -> tuple[tuple[float, float], float]:

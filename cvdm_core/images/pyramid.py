@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from cvdm_core.images.tiles import Shard
 
+BAND_BYTES = 2**17
+"""Sums of rows are made in bands of this size, which stay in the processor's own cache until their columns are summed."""
+
 
 def levels(shape_yx: tuple[int, int], chunk: int, shard: int) -> int:
     """Return the number of pyramid levels of a plane: until it fits one chunk, or cannot be halved further.
@@ -52,7 +55,7 @@ def pyramid(plane: NDArray[Any], count: int) -> Iterator[NDArray[Any]]:
     for level in range(1, count):
         carried = _halve(carried, _wide(plane.dtype, level) if exact else np.dtype(np.float64))
         if exact:
-            yield ((carried + (1 << (2 * level - 1))) >> 2 * level).astype(plane.dtype)
+            yield _rounded(carried, level).astype(plane.dtype)
         else:
             carried *= 0.25
             yield carried.astype(plane.dtype)
@@ -64,9 +67,22 @@ def _wide(dtype: np.dtype[Any], level: int) -> np.dtype[Any]:
     return np.dtype(f"{dtype.kind}{4 if bits <= 32 else 8}")
 
 
+def _rounded(sums: NDArray[Any], level: int) -> NDArray[Any]:
+    """Return sums over 4^level pixels divided by their number, rounded half up."""
+    means: NDArray[Any] = sums + (1 << (2 * level - 1))
+    means >>= 2 * level
+    return means
+
+
 def _halve(plane: NDArray[Any], wide: np.dtype[Any]) -> NDArray[Any]:
-    """Return sums over 2x2 pixels."""
-    rows, columns = plane.shape[0] // 2 * 2, plane.shape[1] // 2 * 2
-    pairs = np.add(plane[0:rows:2, :columns], plane[1:rows:2, :columns], dtype=wide)
-    halved: NDArray[Any] = pairs[:, 0::2] + pairs[:, 1::2]
+    """Return sums over 2x2 pixels, first of two rows and then of two columns."""
+    rows, columns = plane.shape[0] // 2, plane.shape[1] // 2
+    halved = np.empty((rows, columns), wide)
+    band = max(1, BAND_BYTES // (2 * wide.itemsize * max(1, columns)))
+    pairs = np.empty((min(band, rows), 2 * columns), wide)
+    for top in range(0, rows, band):
+        bottom = min(top + band, rows)
+        sums = pairs[: bottom - top]
+        np.add(plane[2 * top : 2 * bottom : 2, : 2 * columns], plane[2 * top + 1 : 2 * bottom : 2, : 2 * columns], out=sums, dtype=wide)
+        np.add(sums[:, 0::2], sums[:, 1::2], out=halved[top:bottom])
     return halved

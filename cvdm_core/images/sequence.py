@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
@@ -108,6 +108,7 @@ class SequencePlanes:
         self._pages: Literal["t", "z"] = "z" if "t" in axes else "t" if "z" in axes else pages
         self._opened = opened
         self._open: tuple[Path, TiffPlanes] | None = None
+        self._first: TiffPlanes | None = None
         self.files = tuple(self._found.values())
         self.header = self._compared(pattern)
 
@@ -125,14 +126,16 @@ class SequencePlanes:
     def _planes(self, file: Path) -> TiffPlanes:
         if self._open is None or self._open[0] != file:
             self._opened.close()
-            self._open = (file, self._opened.enter_context(open_planes(file, self._pages)))
+            twin = self._first.twin(file) if self._first else None
+            planes = closing(twin) if twin else open_planes(file, self._pages)
+            self._open = (file, self._opened.enter_context(planes))
         return self._open[1]
 
     def _compared(self, pattern: Path) -> TiffHeader:
         first: TiffHeader | None = None
         of_channels: list[TiffHeader] = []
         for key, file in self._found.items():
-            header = read_header(file, self._pages)
+            header = self._header(file)
             first = first or header
             if header.further:
                 raise UserError(f"{file}: it holds {len(header.further) + 1} images, and a file of a pattern holds one; give it alone.")
@@ -150,6 +153,13 @@ class SequencePlanes:
         sizes = [len(self._values[axis]) if axis in self._in_names else inside[axis] for axis in _AXES]
         shape = (sizes[0], sizes[1], sizes[2], *first.shape[3:])
         return replace(first, shape=shape, axes="", ome_xml=None, metadata=self._metadata(of_channels, shape[1]))
+
+    def _header(self, file: Path) -> TiffHeader:
+        """Return the header of a file: of a microscope's thousand files all but the first are told by comparing their bytes with its."""
+        if self._first is None:
+            with open_planes(file, self._pages) as self._first:
+                return self._first.header
+        return self._first.header if self._first.twin(file) else read_header(file, self._pages)
 
     @property
     def files_key(self) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ CHECKSUM_BYTES = 4
 INDEX_ENTRY_BYTES = 16
 BLOSC_HEADER_BYTES = 16
 LARGEST_BLOCK = 2**20
+LEVEL = 1
 
 
 def block_bytes(chunk: int, dtype: np.dtype[Any]) -> int:
@@ -41,7 +42,7 @@ def block_bytes(chunk: int, dtype: np.dtype[Any]) -> int:
 @cache
 def codec(compressor: str, chunk: int, dtype: np.dtype[Any]) -> Blosc:
     """Return the compressor of all stores: blosc with bitshuffle around "zstd" or "lz4", level 1."""
-    return Blosc(cname=compressor, clevel=1, shuffle=Blosc.BITSHUFFLE, blocksize=block_bytes(chunk, dtype))
+    return Blosc(cname=compressor, clevel=LEVEL, shuffle=Blosc.BITSHUFFLE, blocksize=block_bytes(chunk, dtype))
 
 
 def chunks(pixels: NDArray[Any], edge: int) -> Iterator[tuple[int, int, NDArray[Any]]]:
@@ -85,19 +86,21 @@ def encode_shard(pixels: NDArray[Any], shard: int, chunk: int, compressor: str) 
     compressor
         "zstd" or "lz4".
     """
-    packer = codec(compressor, chunk, pixels.dtype)
+    name, block = compressor.encode(), block_bytes(chunk, pixels.dtype)
     index = np.full((shard // chunk, shard // chunk, 2), NO_CHUNK, "<u8")
     parts: list[bytes] = []
     offset = 0
     for row, column, part in chunks(pixels, chunk):
-        parts.append(_with_checksum(packer.encode(part)))
-        index[row, column] = offset, len(parts[-1])
-        offset += len(parts[-1])
-    return b"".join([*parts, _with_checksum(index.tobytes())])
+        packed = blosc.compress(part, name, LEVEL, blosc.BITSHUFFLE, block)  # as `codec` does, without its checks of every chunk
+        index[row, column] = offset, len(packed) + CHECKSUM_BYTES
+        offset += len(packed) + CHECKSUM_BYTES
+        parts += packed, _checksum(packed)
+    listed = index.tobytes()
+    return b"".join([*parts, listed, _checksum(listed)])
 
 
-def _with_checksum(content: bytes) -> bytes:
-    return content + int(google_crc32c.value(content)).to_bytes(CHECKSUM_BYTES, "little")
+def _checksum(content: bytes) -> bytes:
+    return int(google_crc32c.value(content)).to_bytes(CHECKSUM_BYTES, "little")
 
 
 def shard_problem(path: Path, rows: int, columns: int, shard: int, chunk: int) -> str:
@@ -120,7 +123,7 @@ def shard_problem(path: Path, rows: int, columns: int, shard: int, chunk: int) -
             return "is empty or cut off"
         stream.seek(body)
         index = stream.read(length)
-    if _with_checksum(index[:-CHECKSUM_BYTES]) != index:
+    if _checksum(index[:-CHECKSUM_BYTES]) != index[-CHECKSUM_BYTES:]:
         return "is cut off or damaged: its index does not match its checksum"
     entries = np.frombuffer(index[:-CHECKSUM_BYTES], "<u8").reshape(across, across, 2)
     for row, column in np.ndindex(-(-rows // chunk), -(-columns // chunk)):

@@ -6,10 +6,13 @@ STK, Micro-Manager, BigTIFF, tiles, plain pages) to the axes (T, C, Z, Y, X), an
 
 from __future__ import annotations
 
+import math
 import os
+import stat
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +30,8 @@ from cvdm_core.images.tiff_source import open_tiff, sentences
 
 CACHE_BYTES = 128 * 2**20  # decoded strips kept for the next region beside this one
 OPEN_FILES = 32  # of a set of files, kept open at the same time
+LARGEST_AROUND = 2**20  # bytes of a file that are no pixels, to be compared with those of another file
+_PLAIN = ("shaped", "generic", "uniform", "imagej")  # kinds of series that lie in one file
 _JPEG = {6, 7, 33007, 34892}
 
 
@@ -170,6 +175,9 @@ class TiffPlanes:
         self._layout: Layout = layout_of(path, source, image, pages)
         self._descriptors: OrderedDict[str, int] = OrderedDict()
         self._key: Any = image.series.keyframe
+        self._contiguous_file = str(self._key.parent.filehandle.path)
+        self._around: tuple[int, bytes, bytes] | None = None
+        self._plain = image.series.kind in _PLAIN and len(images) == 1
         self._cache: OrderedDict[tuple[int, int], NDArray[Any] | None] = OrderedDict()
         self._cached_bytes = 0
         names = {file.name for file in files_of(self._layout, self._key)}
@@ -194,11 +202,30 @@ class TiffPlanes:
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
 
+    def twin(self, path: Path) -> TiffPlanes | None:
+        """Return the planes of another file that differs from this one in nothing but the values of its pixels; None if it does.
+
+        All other bytes are compared, so that everything but the pixels was read already when this file was. Only files that hold one
+        uncompressed image, and nothing that depends on files beside them, have twins.
+        """
+        if not self._plain or self._layout.contiguous_at is None or self.files != (self._path,):
+            return None
+        start = self._layout.contiguous_at
+        end = start + math.prod(self.header.shape) * self._key.dtype.itemsize
+        if self._around is None:
+            self._around = _around(self._path, start, end)
+        twin = copy(self)
+        twin._descriptors, twin._cache, twin._cached_bytes = OrderedDict(), OrderedDict(), 0
+        if self._around is None or _around(path, start, end) != self._around:
+            return None
+        twin._path, twin._contiguous_file, twin.files = path, str(path), (path,)
+        return twin
+
     def read(self, t: int, c: int, z: int, y: slice, x: slice) -> NDArray[Any]:
         """Return one region of one plane, (rows, columns), in the file's data type and native byte order.
 
-        `y` and `x` have whole-number bounds inside the plane and no step. Memory is that of the rows read or of the strips or
-        tiles touched, whichever the file has, plus `CACHE_BYTES`.
+        `y` and `x` have whole-number bounds inside the plane and no step. Memory is that of the rows read, or of the strips or
+        tiles of which a part is read: these are kept for the region beside, up to `CACHE_BYTES`.
 
         Raises
         ------
@@ -236,7 +263,7 @@ class TiffPlanes:
     def _read_rows(self, plane: int, sample: int, rows: range, columns: range) -> NDArray[Any]:
         _, _, length, width, samples = self._key.shaped
         dtype = np.dtype(self._key.dtype).newbyteorder(self._key.parent.byteorder)
-        file, pixel = str(self._key.parent.filehandle.path), samples * dtype.itemsize
+        file, pixel = self._contiguous_file, samples * dtype.itemsize
         start = (self._layout.contiguous_at or 0) + (plane * length + rows.start) * width * pixel
         if len(columns) == width:
             data = self._pread(file, len(rows) * width * pixel, start)
@@ -247,7 +274,7 @@ class TiffPlanes:
         return np.ascontiguousarray(region, dtype=self.header.dtype)
 
     def _read_segments(self, plane: int, sample: int, rows: range, columns: range) -> NDArray[Any]:
-        separate, depth, length, width, _ = self._key.shaped
+        separate, depth, length, width, samples = self._key.shaped
         number, rest = divmod(plane, separate * depth)
         key = self._layout.pages[number].keyframe  # each file of a set has tiles of its own
         group, level = divmod(rest, depth)
@@ -259,9 +286,11 @@ class TiffPlanes:
         region = np.empty((len(rows), len(columns)), self.header.dtype)
         for i in range(rows.start // high, -(-rows.stop // high)):
             for j in range(columns.start // wide, -(-columns.stop // wide)):
-                segment = self._segment(number, ((group * layers + level // deep) * down + i) * across + j)
                 top, left = max(rows.start, i * high), max(columns.start, j * wide)
                 bottom, right = min(rows.stop, (i + 1) * high), min(columns.stop, (j + 1) * wide)
+                inside = (bottom - top, right - left) == (min(high, length - i * high), min(wide, width - j * wide))
+                spent = inside and deep == 1 and samples == 1  # no other region holds a pixel of it
+                segment = self._segment(number, ((group * layers + level // deep) * down + i) * across + j, keep=not spent)
                 region[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = (
                     key.nodata  # a tile left out on purpose: the file says which value stands there
                     if segment is None
@@ -269,8 +298,8 @@ class TiffPlanes:
                 )
         return region
 
-    def _segment(self, number: int, index: int) -> NDArray[Any] | None:
-        """Return a decoded strip or tile, (depth, rows, columns, samples), from the cache or the file."""
+    def _segment(self, number: int, index: int, keep: bool) -> NDArray[Any] | None:
+        """Return a decoded strip or tile, (depth, rows, columns, samples), from the cache or the file; keep it for the next region."""
         if (number, index) in self._cache:
             self._cache.move_to_end((number, index))
             return self._cache[number, index]
@@ -280,9 +309,24 @@ class TiffPlanes:
         options = {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader} if key.compression in _JPEG else {}
         data = self._pread(str(page.parent.filehandle.path), length, offset) if offset and length else None
         segment: NDArray[Any] | None = key.decode(data, index, **options)[0]
+        if not keep:
+            return segment
         self._cache[number, index] = segment
         self._cached_bytes += 0 if segment is None else segment.nbytes
         while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
             old = self._cache.popitem(last=False)[1]
             self._cached_bytes -= 0 if old is None else old.nbytes
         return segment
+
+
+def _around(path: Path, start: int, end: int) -> tuple[int, bytes, bytes] | None:
+    """Return the size of a file and its bytes before `start` and from `end` on; None where they are many or cannot be read."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or not 0 <= status.st_size - (end - start) <= LARGEST_AROUND or end > status.st_size:
+            return None
+        with open(path, "rb", buffering=0) as stream:
+            head, tail = os.pread(stream.fileno(), start, 0), os.pread(stream.fileno(), status.st_size - end, end)
+    except OSError:
+        return None
+    return status.st_size, head, tail

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,12 +93,11 @@ class Driver:
         return self.process.wait()
 
     def stop(self) -> None:
-        """Stop it now, as at the end of its time."""
-        if self.process.poll() is not None:
-            return
-        self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(CANCEL_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)  # `timeout` leads a group of its own
-            self.process.wait()
+        """Stop it now, as at the end of its time; where it has ended already, whatever is left of it."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(CANCEL_S)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # `timeout` leads a group of its own, and may itself have been killed alone
+        self.process.wait()

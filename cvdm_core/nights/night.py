@@ -16,6 +16,7 @@ from types import FrameType
 
 from cvdm_core.acquisitions.inbox import register_inbox
 from cvdm_core.acquisitions.progress import record_progress
+from cvdm_core.cluster import takeover
 from cvdm_core.cluster.aftermath import settle
 from cvdm_core.config import Config
 from cvdm_core.doctor.requests import profile_settings
@@ -31,6 +32,9 @@ from cvdm_core.sheet import read_rows
 
 PATIENCE_S = 120.0
 """How long another `cvdm register`, which cron may start every few minutes, is waited for."""
+
+STARTS = 5
+"""A driver that is killed is started again and goes on; where it is killed so often, something does it, and a person must look."""
 
 
 class Stopped(BaseException):
@@ -69,7 +73,7 @@ def _go(course: Course) -> None:
         )
     step = ""
     try:
-        for step, work in (("look at the inbox", look), ("plan", plan), ("run the workflow", run)):
+        for step, work in (("look at the inbox", look), ("end what was left", clear), ("plan", plan), ("run the workflow", run)):
             course.note(step)
             wait_for(course.config.acquisitions, PATIENCE_S)
             work(course)
@@ -103,6 +107,12 @@ def look(course: Course) -> None:
         traceback.print_exc()
         course.problems.append(f"The inbox could not be looked at; that is a bug, please report it: {type(error).__name__}: {error}")
     course.registered = tuple(name for name in read_rows(sheet)[0] if name not in known) if sheet.exists() else ()
+
+
+def clear(course: Course) -> None:
+    """End what a killed driver left, before anything is planned from files that it still writes. Another driver that lives is refused."""
+    with takeover.driver_lock():
+        takeover.end_what_was_left(course.config.results, course.remarks.append)
 
 
 def run(course: Course) -> None:
@@ -140,11 +150,17 @@ def _settle(course: Course) -> None:
 def _drive(course: Course) -> int:
     course.log = f"logs/nights/{datetime.fromtimestamp(course.started).strftime('%Y-%m-%d_%H%M%S')}.log"
     command = [*snakemake(course.order.profile, course.order.configs), "--", *course.targets]
-    driver = Driver(command, course.end - time.time(), Path(course.log))
-    try:
-        return driver.wait()
-    finally:
-        driver.stop()
+    for start in range(STARTS):
+        driver = Driver(command, course.end - time.time(), Path(course.log))
+        try:
+            code = driver.wait()
+        finally:
+            driver.stop()
+        if code >= 0 or time.time() >= course.end:
+            break
+        if start + 1 < STARTS:
+            course.remarks.append(f"Snakemake was killed (signal {-code}) at {moment(time.time())} and started again.")
+    return TIMED_OUT[0] if code < 0 and time.time() >= course.end else code
 
 
 @contextmanager

@@ -72,11 +72,14 @@ class Watch(pl.Callback):  # type: ignore[misc]  # Lightning is not typed strict
         self._name = name
         self._deadline = deadline
         self._saved_at = self._counted_at = time.monotonic()
+        self._told_to_end = False
         self._bar: Progress | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen for the site's warning, and show the bar, on a terminal only."""
-        signal.signal(signal.SIGUSR1, lambda *_: self._warned())  # Lightning puts the old handler back
+        # Lightning puts the old handlers back. Its own for SIGTERM talks to the other processes at once, out of step with their gradients.
+        signal.signal(signal.SIGUSR1, lambda *_: self._warned())
+        signal.signal(signal.SIGTERM, lambda *_: self._terminated())
         self._saved_at = self._counted_at = time.monotonic()
         if trainer.is_global_zero and sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -88,7 +91,8 @@ class Watch(pl.Callback):  # type: ignore[misc]  # Lightning is not typed strict
         """Look after the step that was just taken. Callbacks come before the module's own hook, so it is asked to finish the step."""
         module = _module(pl_module)
         module.finish_step()
-        time_is_up = self._deadline.comes_within() and module.step < module.settings.steps
+        told, time_is_up = (_in_any_process(trainer, said) for said in (self._told_to_end, self._deadline.comes_within()))
+        time_is_up = time_is_up and module.step < module.settings.steps
         if trainer.is_global_zero:
             last = module.step == module.settings.steps
             if module.step % CURVE_EVERY == 0 or last:
@@ -96,11 +100,11 @@ class Watch(pl.Callback):  # type: ignore[misc]  # Lightning is not typed strict
             if module.step % self._validate_every == 0 or last:
                 self._validate(trainer, module)
             due = module.step % self._save_every == 0 or time.monotonic() - self._saved_at > SAVE_SECONDS
-            if due or last or trainer.received_sigterm or time_is_up:
+            if due or last or told or time_is_up:
                 self._save(module)
             if self._bar:
                 self._bar.update(self._bar.task_ids[0], completed=module.step)
-        if trainer.received_sigterm:
+        if told:
             raise SystemExit(EXIT_TERMINATED)
         if time_is_up:
             raise TimeUpError(
@@ -118,6 +122,9 @@ class Watch(pl.Callback):  # type: ignore[misc]  # Lightning is not typed strict
 
     def _warned(self) -> None:
         self._deadline = Deadline(time.monotonic())
+
+    def _terminated(self) -> None:
+        self._told_to_end = True
 
     def _stop_bar(self) -> None:
         if self._bar:
@@ -170,6 +177,11 @@ def averaged_restorer(restorer: Restorer, average: Tensors) -> Restorer:
     averaged = copy.deepcopy(restorer)
     averaged.load_state_dict(average)
     return averaged.eval().requires_grad_(False)
+
+
+def _in_any_process(trainer: pl.Trainer, said: bool) -> bool:
+    """Whether one of the processes says so. They must all stop after the same step, or those that go on wait for the others for ever."""
+    return bool(trainer.strategy.reduce_boolean_decision(said, all=False))
 
 
 def _module(module: pl.LightningModule) -> TrainingModule:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cvdm_core.config import Config, load, merge, parse, settings_of
+from cvdm_core.config import Config, load, merge, overrides, parse, settings_of
 from cvdm_core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +25,14 @@ def test_later_files_lie_over_earlier_ones_and_overrides_over_all(tmp_path: Path
     config = load([first, second], ["sampling.samples=5", "sampling.quantiles=[0.1, 0.9]"])
     assert (config.results, config.sampling.steps, config.sampling.samples) == ("a", 7, 5)
     assert config.sampling.quantiles == (0.1, 0.9)
+
+
+def test_what_snakemake_was_told_on_its_command_line_reaches_the_configuration_as_it_was_meant() -> None:
+    told = {"sampling": {"steps": 3, "quantiles": [0.1, 0.9]}, "results": "a=b", "routing": [{"instrument": "it's a=*", "model": "one"}]}
+    assert overrides(told)[:2] == ["sampling.steps=3", "sampling.quantiles=[0.1, 0.9]"]
+    config = load([], overrides(told))
+    assert (config.sampling.steps, config.sampling.quantiles, config.results) == (3, (0.1, 0.9), "a=b")
+    assert (config.routing[0].instrument, config.routing[0].model) == ("it's a=*", "one")
 
 
 def test_merging_changes_neither_mapping() -> None:

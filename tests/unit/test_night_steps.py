@@ -36,6 +36,7 @@ STEPS = ("look", "plan", "run")
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(night.takeover, "end_what_was_left", lambda results, say: [])  # SLURM is asked in tests/slurm
     Path("profile").mkdir()
     Path("profile/config.yaml").write_text("cores: 2\nset-threads: {sample: 1}\n")
     made = parse(
@@ -268,6 +269,55 @@ def test_a_signal_ends_a_night_with_a_record(config: Config, number: signal.Sign
 
 
 # The end that nothing can put off
+
+
+@pytest.fixture
+def program(config: Config, planned: list[Job], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let a shell script stand in for Snakemake, with `$n` counting its starts from 1."""
+
+    def put(script: str) -> None:
+        counting = "echo >> starts; n=$(wc -l < starts); "
+        monkeypatch.setattr(night, "snakemake", lambda profile, configs: ["sh", "-c", counting + script])
+
+    return put
+
+
+def test_a_killed_driver_is_started_again_and_the_night_says_so(
+    config: Config, program: Callable[[str], None], told: list[tuple[str, bool]]
+) -> None:
+    program("[ $n -ge 3 ] || kill -KILL $$")
+
+    assert run_night(config, ORDER) == 0
+
+    assert len(Path("starts").read_text()) == 3
+    assert len([remark for remark in last(config).remarks if "Snakemake was killed (signal 9)" in remark]) == 2
+
+
+def test_a_driver_that_is_killed_each_time_is_not_started_for_ever(
+    config: Config, program: Callable[[str], None], told: list[tuple[str, bool]]
+) -> None:
+    program("kill -KILL $$")
+
+    assert run_night(config, ORDER) == 1
+
+    assert len(Path("starts").read_text()) == night.STARTS
+    assert any("Snakemake ended with status -9" in problem for problem in last(config).problems)
+
+
+def test_what_a_dead_driver_left_is_ended_before_the_plan_and_a_living_one_is_not_disturbed(
+    config: Config, planned: list[Job], told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(night.takeover, "end_what_was_left", lambda results, say: order.append("ended"))
+    monkeypatch.setattr(fitting, "planned_jobs", lambda command: order.append("planned") or [])
+
+    assert run_night(config, ORDER) == 0
+    assert order == ["ended", "planned"]
+
+    with locked(Path(".snakemake/driver"), "runs the workflow in this folder"):
+        assert run_night(config, ORDER) == 2
+    assert order == ["ended", "planned"]
+    assert any("runs the workflow in this folder" in problem for problem in last(config).problems)
 
 
 def test_a_driver_ends_at_its_time_and_where_it_does_not_listen_it_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,52 @@ def test_planes_that_differ_or_stand_twice_are_named() -> None:
         read_acquired("b_{well}_t{t}.tif")
 
 
+LIKE_A_CAMERA = {"metadata": None, "resolution": (1e5, 1e5), "resolutionunit": 3}
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of the files that tifffile is asked to open, in order."""
+    names, parse_tiff = [], tifffile.TiffFile
+
+    def note(path: Path, **given: object) -> tifffile.TiffFile:
+        names.append(path.name)
+        return parse_tiff(path, **given)
+
+    monkeypatch.setattr(tifffile, "TiffFile", note)
+    return names
+
+
+def test_of_files_that_differ_in_pixels_only_the_first_is_parsed(parsed: list[str]) -> None:
+    for t in range(3):
+        tifffile.imwrite(f"a_t{t}.tif", ARRAY[t, 0, 0], **LIKE_A_CAMERA)
+    tifffile.imwrite("a_t3.tif", ARRAY[0, 1, 0], software="other", **LIKE_A_CAMERA)
+    parsed.clear()  # imwrite may open files too
+    with open_acquired("a_t{t}.tif") as planes:
+        planes.check_complete()
+        np.testing.assert_array_equal(read_all(planes)[:, 0, 0], [*ARRAY[:, 0, 0], ARRAY[0, 1, 0]])  # type: ignore[arg-type]
+        assert planes.header.pixel_size_um == (0.1, 0.1)
+    assert parsed[0] == "a_t0.tif" and set(parsed) == {"a_t0.tif", "a_t3.tif"}
+
+
+def test_a_file_of_the_same_size_and_another_shape_is_refused() -> None:
+    for t in range(3):
+        tifffile.imwrite(f"a_t{t}.tif", ARRAY[t, 0, 0], **LIKE_A_CAMERA)
+    tifffile.imwrite("a_t2.tif", ARRAY[2, 0, 0].T, **LIKE_A_CAMERA)
+    assert Path("a_t2.tif").stat().st_size == Path("a_t0.tif").stat().st_size
+    with pytest.raises(UserError, match=r"a_t2\.tif: it is \(1, 1, 1, 11, 9\) .* and a_t0\.tif is \(1, 1, 1, 9, 11\)"):
+        read_acquired("a_t{t}.tif")
+
+
+def test_a_file_that_is_cut_off_after_it_was_compared_is_named() -> None:
+    for t in range(3):
+        tifffile.imwrite(f"a_t{t}.tif", ARRAY[t, 0, 0], **LIKE_A_CAMERA)
+    with open_acquired("a_t{t}.tif") as planes:
+        Path("a_t1.tif").write_bytes(Path("a_t1.tif").read_bytes()[:-20])
+        with pytest.raises(UserError, match=r"a_t1\.tif: the file is cut off"):
+            planes.read(1, 0, 0, slice(0, 9), slice(0, 11))
+
+
 def test_a_pattern_in_the_sheet_is_ingested_with_every_hash() -> None:
     write_planes("raw/A01_T{t}_Z{z}_C{c}.tif")
     pattern = "raw/A01_T{t}_Z{z}_C{c}.tif"

@@ -55,6 +55,9 @@ def test_a_region_reads_only_the_tiles_that_it_touches(tmp_path: Path, monkeypat
         assert len(reads) == 2
         planes.read(0, 0, 0, slice(20, 40), slice(0, 17))
         assert len(reads) == 4  # two more tiles; the first two were kept
+        for number in range(2):
+            planes.read(0, 0, 0, slice(0, 16), slice(0, 16))
+            assert len(reads) == 5 + number  # a tile that a region takes whole is not kept: no other region needs it
 
 
 def test_of_uncompressed_rows_only_the_wanted_columns_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 The Snakefile is parsed again in every cluster job, so that nothing heavy is imported and no image is opened here.
 """
 
-import json
 import os
 import re
 import signal
@@ -19,11 +18,10 @@ from snakemake.logging import logger
 
 from cvdm_core import __version__ as VERSION
 from cvdm_core import paths
-from cvdm_core.cluster import aftermath, leftovers, orphans
-from cvdm_core.config import NAME_PATTERN, load
+from cvdm_core.cluster import aftermath, takeover
+from cvdm_core.config import NAME_PATTERN, load, overrides
 from cvdm_core.errors import UserError
 from cvdm_core.images.tiles import n_blocks
-from cvdm_core.lock import locked
 from cvdm_core.nights.tonight import read_tonight
 from cvdm_core.records.throughput import measured_memory_mb, read_throughput, requested_seconds, throughput_file
 from cvdm_core.routing import find_routes
@@ -53,8 +51,8 @@ def begin():
     The lock is held until this process ends, however it ends: Snakemake's own lock would stay after a kill, and is off in the profiles.
     """
     try:
-        DRIVER.enter_context(locked(Path(".snakemake/driver"), "runs the workflow in this folder"))
-        ended = [*leftovers.clear(logger.warning), *orphans.end(Path(CONFIG.results), logger.warning)]
+        DRIVER.enter_context(takeover.driver_lock())
+        ended = takeover.end_what_was_left(CONFIG.results, logger.warning)
         aftermath.settle(Path(CONFIG.results), SHEET)  # before a success of this run takes the note of a failure away
     except UserError as error:
         raise WorkflowError(str(error)) from None
@@ -66,20 +64,10 @@ def begin():
         os.execv(sys.executable, sys.orig_argv)
 
 
-def overrides(values, prefix=""):
-    """Turn what stands behind `snakemake --config` into `section.key=value`, as `cvdm --set` takes it."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from overrides(value, f"{prefix}{key}.")
-        else:
-            text = json.dumps(value) if isinstance(value, list) else value
-            yield f"{prefix}{key}={text}"
-
-
 # Files named with --configfile replace config/config.yaml: they do not lie over it, or the demo's few training steps would
 # become everybody's.
 CONFIG_FILES = [os.path.relpath(file) for file in workflow.configfiles] or ["config/config.yaml"]
-OVERRIDES = list(overrides(workflow.config_settings.config or {}))
+OVERRIDES = overrides(workflow.config_settings.config or {})
 CONFIG_OPTIONS = [option for file in CONFIG_FILES for option in ("--config", file)]
 CONFIG_OPTIONS += [option for override in OVERRIDES for option in ("--set", override)]
 
@@ -121,23 +109,12 @@ TO_RESTORE = ROUTES.configs
 if workflow.is_main_process:
     for sentence in ROUTES.sentences():
         logger.warning(f"not restored: {sentence}")
-BLOCKS = {
-    name: n_blocks(REGISTERED[name].restored_shape(config.model.scale), config.store.shard, config.sampling.shards_per_job)
-    for name, config in TO_RESTORE.items()
-}
 
 # The most urgent first, then the oldest, which stand first in the sheet. Pairs for training come before all, because all wait for the model.
 MOST_URGENT = max((REGISTERED[name].urgent for name in TO_RESTORE), default=0)
 ORDER = sorted(TO_RESTORE, key=lambda name: -REGISTERED[name].urgent)
 FIRST = len(ORDER) + 1
 PRIORITY = {name: FIRST - 1 - place for place, name in enumerate(ORDER)} | dict.fromkeys(PAIRS, FIRST)
-
-# What the targets in the Snakefile ask for.
-INGESTED = [paths.ingest_receipt(CONFIG, name) for name in {**PAIRS, **TO_RESTORE}]
-RESTORED = [paths.stitch_receipt(config, name) for name, config in TO_RESTORE.items()]
-REPORTS = [paths.report_receipt(config, name) for name, config in TO_RESTORE.items()]
-NIGHTLY = [paths.report_receipt(TO_RESTORE[name], name) for name in ORDER if not NIGHT or name not in NIGHT.deferred]
-MODELS = [paths.train_receipt(CONFIG)] if TRAINABLE else []
 
 # Patterns of the rules' files, with wildcards in place of names.
 A = "{acquisition}"
@@ -213,7 +190,8 @@ def trained_model(wildcards):
 def block_receipts(wildcards):
     """Return the receipts of all blocks of an acquisition."""
     config = restored_with(wildcards)
-    return [paths.block_receipt(config, wildcards.acquisition, block) for block in range(BLOCKS[wildcards.acquisition])]
+    blocks = n_blocks(row(wildcards).restored_shape(config.model.scale), config.store.shard, config.sampling.shards_per_job)
+    return [paths.block_receipt(config, wildcards.acquisition, block) for block in range(blocks)]
 
 
 # What of the sheet says how an image was acquired, and changes no pixel of the input.
