@@ -155,7 +155,8 @@ def test_a_stage_that_a_dead_driver_of_this_folder_left_is_ended_and_nobody_else
     Path(folder).mkdir(exist_ok=True)
     results = Path("results").resolve()
     begin = "from cvdm_core.records.receipts import stage\nimport time\n"
-    begin += f"with stage('a.json', 'ingest', 'cells_1', {str(results)!r}): time.sleep(100)"run = subprocess.Popen(
+    begin += f"with stage('a.json', 'ingest', 'cells_1', {str(results)!r}): time.sleep(100)"
+    run = subprocess.Popen(
         [sys.executable, "-c", begin],
         cwd=folder,
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": os.defpath, **environment},
