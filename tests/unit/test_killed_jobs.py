@@ -146,19 +146,19 @@ def test_a_second_process_at_the_same_work_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "folder", "is_ended"), [({"CVDM_ATTEMPT": "1"}, ".", True), ({}, ".", False), ({"CVDM_ATTEMPT": "1"}, "x", False)]
+    ("environment", "place", "is_ended"), [({"CVDM_ATTEMPT": "1"}, ".", True), ({}, ".", False), ({"CVDM_ATTEMPT": "1"}, "x", False)]
 )
 def test_a_stage_that_a_dead_driver_of_this_folder_left_is_ended_and_nobody_elses(
-    environment: dict[str, str], folder: str, is_ended: bool, tmp_path: Path
+    environment: dict[str, str], place: str, is_ended: bool
 ) -> None:
     """Started by a rule, here; by a person; by a rule in another folder that writes to the same results."""
-    Path(folder).mkdir(exist_ok=True)
+    Path(place).mkdir(exist_ok=True)
     results = Path("results").resolve()
     begin = "from cvdm_core.records.receipts import stage\nimport time\n"
     begin += f"with stage('a.json', 'ingest', 'cells_1', {str(results)!r}): time.sleep(100)"
     run = subprocess.Popen(
         [sys.executable, "-c", begin],
-        cwd=folder,
+        cwd=place,
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": os.defpath, **environment},
         stderr=subprocess.DEVNULL,
     )
