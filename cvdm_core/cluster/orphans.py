@@ -62,6 +62,7 @@ def _send(who: Running, number: signal.Signals) -> None:
         return
     try:
         os.kill(who.pid, number)
+        os.kill(who.pid, signal.SIGCONT)  # one that was stopped would not hear it
     except ProcessLookupError:
         return
     except PermissionError:

@@ -52,10 +52,10 @@ def test_a_sampling_that_meets_its_time_limit_goes_on_from_the_last_finished_sha
 
     assert done.returncode == 0, done.stdout + done.stderr
     said = index(site)
-    assert re.search(r"sample of new_tiny_0: time with \d+ MB, 1 min, job \d+; done with \d+ MB, 20 min, job \d+", said), said
+    assert re.search(r"sample of new_tiny_0000: time with \d+ MB, 1 min, job \d+; done with \d+ MB, 20 min, job \d+", said), said
     states = [state for _, (state, comment) in sorted(site.jobs().items()) if comment.startswith("rule_sample")]
     assert states == ["FAILED", "COMPLETED"], "it ended itself before SLURM did"
-    details = read_json(site.folder / "results/new/tiny/blocks/0.json")["details"]
+    details = read_json(site.folder / "results/new/tiny/blocks/0000.json")["details"]
     assert 0 < details["shards_computed"] < SHARDS, "the second attempt did only what was left"
     assert len(details["shards"]) == SHARDS
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cvdm_core.cluster import orphans
 from cvdm_core.cluster.aftermath import recent_mishaps, settle
 from cvdm_core.cluster.history import DONE, SUBMITTED, JobState, note, read, run_file
 from cvdm_core.cluster.status import LASTED, for_plugin, last_words
@@ -142,6 +143,39 @@ def test_a_second_process_at_the_same_work_is_refused() -> None:
     with stage("a.json", "ingest", "cells_1", "results"):
         pass
     run.wait()
+
+
+@pytest.mark.parametrize(
+    ("environment", "place", "is_ended"), [({"CVDM_ATTEMPT": "1"}, ".", True), ({}, ".", False), ({"CVDM_ATTEMPT": "1"}, "x", False)]
+)
+def test_a_stage_that_a_dead_driver_of_this_folder_left_is_ended_and_nobody_elses(
+    environment: dict[str, str], place: str, is_ended: bool
+) -> None:
+    """Started by a rule, here; by a person; by a rule in another folder that writes to the same results."""
+    Path(place).mkdir(exist_ok=True)
+    results = Path("results").resolve()
+    begin = "from cvdm_core.records.receipts import stage\nimport time\n"
+    begin += f"with stage('a.json', 'ingest', 'cells_1', {str(results)!r}): time.sleep(100)"
+    run = subprocess.Popen(
+        [sys.executable, "-c", begin],
+        cwd=place,
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": os.defpath, **environment},
+        stderr=subprocess.DEVNULL,
+    )
+    until = time.monotonic() + 60
+    while not announcements(results) and time.monotonic() < until:
+        time.sleep(0.05)
+    run.send_signal(signal.SIGSTOP)  # it hears SIGTERM only when it goes on
+    said: list[str] = []
+    ended = orphans.end(results, said.append)
+    assert [who.pid for who in ended] == ([run.pid] if is_ended else [])
+    assert bool(announcements(results)) != is_ended
+    if is_ended:
+        assert f"ingest of cells_1 (process {run.pid}, since " in said[0]
+        assert run.wait(timeout=10) == -signal.SIGTERM
+    else:
+        run.kill()
+        run.wait()
 
 
 def test_what_went_wrong_in_a_run_whose_driver_died_is_told_by_the_one_that_did_it() -> None:

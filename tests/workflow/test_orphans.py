@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections import Counter
 
+import pytest
 from facility import BIN, NO_SLURM, ROOT, Facility
 
 from cvdm_core.records.receipts import read_json
 from cvdm_core.records.running import Running, announcements
 
-STEPS = 200
+pytestmark = pytest.mark.slow  # the ending itself is in tests/unit/test_killed_jobs.py
+
+STEPS = 100
 
 
 def training(facility: Facility) -> Running:
     """Return who trains, as soon as some steps are saved."""
-    until = time.monotonic() + 200
+    until = time.monotonic() + 600
     while not list((facility.folder / "models/.state").glob("*/state.safetensors")):
         assert time.monotonic() < until
         time.sleep(0.1)
@@ -35,6 +39,7 @@ def test_what_a_killed_driver_left_running_is_ended_before_the_next_one_goes_on_
     with open(facility.folder / "first.log", "wb") as log:
         first = subprocess.Popen(command, cwd=facility.folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     left = training(facility)
+    os.kill(left.pid, signal.SIGSTOP)  # so that it is not done before the next driver comes, on any machine
     first.kill()
     first.wait()
     assert left.lives_here, "it goes on without its driver"
