@@ -56,7 +56,7 @@ test: $(STAMP)  ## format, lint, types, import rules and all tests
 	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check .
 	$(BIN)/snakemake --lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 slurm-test: $(STAMP)  ## all tests on a real SLURM of one node, which it installs (as root, Debian or Ubuntu), starts and ends
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "slow or not slow" tests/slurm

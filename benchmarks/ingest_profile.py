@@ -20,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import ingest_ways
 
 PARTS = {
-    "compress (blosc, one chunk after another) and join": ("encode_shard", "join", "_with_checksum", "ensure_contiguous"),
+    "compress (blosc, one chunk after another) and join": ("encode_shard", "join", "blosc.compress", "_checksum"),
     "CRC-32C of every chunk": ("_crc32c",),
     "cut shards into chunks": ("chunks", "ascontiguousarray"),
-    "means of 2x2 pixels, and collecting them in shards": ("pyramid", "_halve", "_place", "astype"),
+    "means of 2x2 pixels, and collecting them in shards": ("pyramid", "_halve", "_rounded", "_place", "astype"),
     "sha256 of what is read (with reading it again) and written": ("update' of '_hashlib", "openssl_sha256", "readinto"),
     "read and decode the TIFF": ("_read_segments", "_segment", "pread", "_read_rows", "_pread"),
     "write, sync, rename": ("posix.write", "posix.fsync", "posix.open", "posix.replace", "posix.close", "_write_synced", "write_file"),

@@ -85,7 +85,7 @@ def test_a_month_of_nights_loses_nothing_and_names_every_failure(lab: Site) -> N
             damaged = generator.random() < DAMAGED_SHARE or (night, number) in ((0, 0), (NIGHTS - 1, EACH - 1))
             kinds[name] = (("cut", "rotten")[sum(kind != "good" for kind in kinds.values()) % 2]) if damaged else "good"  # type: ignore[assignment]
             acquire(lab.folder / f"inbox/{name}.ome.tif", generator, kinds[name])
-        troubles = Troubles(lab, np.random.default_rng(night), mean_seconds=25)
+        troubles = Troubles(lab, np.random.default_rng(night), mean_seconds=60)
         try:
             statuses.append(sleep_through(lab))
         finally:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from store_tree import pixels
 
-from cvdm_core.images.pyramid import levels, pyramid
+from cvdm_core.images.pyramid import BAND_BYTES, levels, pyramid
 
 
 def pyramid_oracle(plane: np.ndarray, level: int) -> np.ndarray:
@@ -37,6 +38,22 @@ def test_the_pyramid_is_the_mean_of_whole_squares_rounded_half_up(rows: int, col
             np.testing.assert_allclose(mean, oracle, rtol=1e-6, atol=1e-4)
         else:
             np.testing.assert_array_equal(mean, oracle)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float32"])
+def test_a_plane_of_many_bands_that_lies_apart_in_memory_gives_the_same_numbers(dtype: str) -> None:
+    """For floats the order of the additions is part of the claim: rows first, in float64."""
+    wide = pixels((1031, 2 * 1501), dtype, 7)
+    plane = wide[:, ::2]
+    assert plane.shape[1] * 4 * plane.shape[0] > 8 * BAND_BYTES
+    one, two = list(pyramid(plane, 3))[1:]
+    if dtype == "float32":
+        rows = plane[:1030:2, :1500].astype(np.float64) + plane[1:1030:2, :1500]
+        sums = (rows[:, ::2] + rows[:, 1::2]) * 0.25
+        np.testing.assert_array_equal(one, sums.astype(np.float32))
+    else:
+        np.testing.assert_array_equal(one, pyramid_oracle(plane, 1))
+        np.testing.assert_array_equal(two, pyramid_oracle(plane, 2))
 
 
 def test_the_pyramid_keeps_the_mean_of_counts() -> None:

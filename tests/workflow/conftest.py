@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -17,16 +18,28 @@ def facility(tmp_path: Path) -> Facility:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Facility:
-    """A facility after `rule all`; read it or copy it, and never change it."""
-    made = Facility(tmp_path_factory.mktemp("finished") / "facility")
-    made.configure()
-    made.acquire("pair-1", "train")
-    made.acquire("pair-2", "val")
-    made.acquire("held-out", "test")
-    made.acquire("new", "predict", target=False)
-    registered = made.run("cvdm", "register")
-    assert registered.returncode == 0, registered.stdout + registered.stderr
-    result = made.snakemake()
-    assert result.returncode == 0, result.stdout + result.stderr
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Facility:
+    """A facility after `rule all`, one for all workers; read it or copy it, and never change it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    made = Facility(shared / "finished/facility")
+    done = shared / "finished-done"
+    with open(shared / "finished-lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert done.exists() or not made.folder.exists(), "another worker could not make the facility; its error says why"
+        if not done.exists():
+            _run_everything(made)
+            done.touch()
     return made
+
+
+def _run_everything(facility: Facility) -> None:
+    facility.configure()
+    facility.acquire("pair-1", "train")
+    facility.acquire("pair-2", "val")
+    facility.acquire("held-out", "test")
+    facility.acquire("new", "predict", target=False)
+    registered = facility.run("cvdm", "register")
+    assert registered.returncode == 0, registered.stdout + registered.stderr
+    result = facility.snakemake()
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import tifffile
 import yaml
+from dry_runs import dry_run
 
 from cvdm_core.config import merge
 from cvdm_core.sheet import Acquisition, read_sheet, write_sheet
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+LOCAL = ("--profile", f"{ROOT}/profiles/local")
 NO_SLURM = Path(__file__).with_name("no_slurm")
 
 TINY = {
@@ -62,12 +64,17 @@ class Facility:
         write_sheet(self.sheet, {**rows, name: row})
         return paths[0]
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of every command in the folder."""
+        return {**os.environ, "PATH": f"{NO_SLURM}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+
     def run(self, command: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the environment in the folder."""
         return subprocess.run(
             [BIN / command, *arguments],
             cwd=self.folder,
-            env={**os.environ, "PATH": f"{NO_SLURM}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1", **environment},
+            env={**self.environment, **environment},
             capture_output=True,
             text=True,
             timeout=850,
@@ -76,21 +83,28 @@ class Facility:
 
     def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run Snakemake with the local profile."""
-        return self.run("snakemake", "--snakefile", f"{ROOT}/Snakefile", "--profile", f"{ROOT}/profiles/local", *arguments, **environment)
+        return self.run("snakemake", "--snakefile", f"{ROOT}/Snakefile", *LOCAL, *arguments, **environment)
 
-    def planned(self, *arguments: str, **environment: str) -> dict[str, int]:
+    def dry_run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Let Snakemake plan without a profile (the local one hides the rules, and with them the table of jobs)."""
+        return dry_run(self.folder, ["--snakefile", f"{ROOT}/Snakefile", *arguments], self.environment)
+
+    def planned(self, *arguments: str) -> dict[str, int]:
         """Return how many jobs of each rule a dry run plans."""
-        # The profile hides rules, and with them the table that is read here.
-        result = self.run("snakemake", "--snakefile", f"{ROOT}/Snakefile", "--dry-run", *arguments, **environment)
-        assert result.returncode == 0, result.stdout + result.stderr
-        table = (result.stdout + result.stderr).partition("Job stats:")[2].partition("\n\n")[0]
-        counts = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)}
-        return {rule: count for rule, count in counts.items() if rule not in ("all", "total")}
+        return jobs_in(self.dry_run(*arguments))
 
     def copy(self, folder: Path) -> Facility:
         """Return the same facility elsewhere, with Snakemake's memory and all modification times."""
         shutil.copytree(self.folder, folder, symlinks=True)
         return Facility(folder)
+
+
+def jobs_in(result: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """Return how many jobs of each rule a dry run has planned."""
+    assert result.returncode == 0, result.stdout + result.stderr
+    table = (result.stdout + result.stderr).partition("Job stats:")[2].partition("\n\n")[0]
+    counts = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)}
+    return {rule: count for rule, count in counts.items() if rule not in ("all", "total")}
 
 
 def _spots(seed: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from facility import BIN, ROOT, Facility
+from facility import BIN, LOCAL, ROOT, Facility
 
 from cvdm_core.config import load
 from cvdm_core.records.throughput import throughput_file
@@ -56,7 +56,7 @@ def test_both_profiles_are_understood_under_the_names_the_documentation_gives(fa
     for link in ("profiles", "slurm"):
         (facility.folder / link).symlink_to(ROOT / link)
     for profile in ("slurm", "profiles/local"):
-        result = facility.run("snakemake", "--snakefile", f"{ROOT}/Snakefile", "--profile", profile, "--dry-run")
+        result = facility.dry_run("--profile", profile)
         assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -85,7 +85,7 @@ def test_without_training_pairs_a_model_that_is_there_is_used(facility: Facility
 
 def test_without_training_pairs_and_without_a_model_one_sentence_says_so(facility: Facility) -> None:
     write_sheet(facility.sheet, sheet_of(registered("b", "predict")))
-    result = facility.snakemake("--dry-run")
+    result = facility.dry_run(*LOCAL)
     assert result.returncode != 0
     assert "there is no trained model in models/tiny" in result.stdout + result.stderr
 
@@ -97,7 +97,7 @@ def test_an_empty_sheet_is_no_error(facility: Facility) -> None:
 
 def requests(facility: Facility) -> dict[str, dict[str, int]]:
     """Return the resources of the largest job of each rule, as a dry run of everything shows them."""
-    listed = facility.run("snakemake", "--snakefile", f"{ROOT}/Snakefile", "--dry-run")
+    listed = facility.dry_run()
     assert listed.returncode == 0, listed.stdout + listed.stderr
     jobs = re.findall(r"^rule (\w+):$.*?^ +resources: (.*?)$", listed.stdout + listed.stderr, flags=re.MULTILINE | re.DOTALL)
     found: dict[str, dict[str, int]] = {}
@@ -150,7 +150,7 @@ def test_a_hostile_name_is_refused_with_its_line(facility: Facility, name: str) 
     write_sheet(facility.sheet, sheet_of(registered("good", "train")))
     text = facility.sheet.read_text().splitlines()
     facility.sheet.write_text("\n".join([*text, text[-1].replace("good", name, 1)]) + "\n")
-    result = facility.snakemake("--dry-run")
+    result = facility.dry_run(*LOCAL)
     assert result.returncode != 0
     assert "acquisitions.tsv, line 3" in result.stdout + result.stderr
     assert not (facility.folder / "pwned").exists()
@@ -167,7 +167,7 @@ def test_a_hostile_name_is_refused_with_its_line(facility: Facility, name: str) 
 def test_a_wrong_configuration_is_refused_in_one_sentence(facility: Facility, text: str, sentence: str) -> None:
     write_sheet(facility.sheet, {})
     (facility.folder / "config/config.yaml").write_text(text)
-    result = facility.snakemake("--dry-run")
+    result = facility.dry_run(*LOCAL)
     assert result.returncode != 0
     assert sentence in result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr
@@ -175,7 +175,7 @@ def test_a_wrong_configuration_is_refused_in_one_sentence(facility: Facility, te
 
 def test_an_acquisition_that_is_not_in_the_sheet_is_named(facility: Facility) -> None:
     write_sheet(facility.sheet, sheet_of(registered("a", "train")))
-    result = facility.snakemake("--dry-run", "results/b/ingest.json")
+    result = facility.dry_run(*LOCAL, "results/b/ingest.json")
     assert result.returncode != 0
     assert "there is no registered acquisition 'b'" in result.stdout + result.stderr
 
@@ -185,6 +185,6 @@ def test_a_file_with_a_hostile_path_stays_out_of_the_shell(facility: Facility) -
     facility.acquire("a", "predict", target=False, file=Path(hostile).name)
     assert facility.run("cvdm", "register").returncode == 0
     assert read_sheet(facility.sheet)["a"].input == hostile
-    result = facility.run("snakemake", "--snakefile", f"{ROOT}/Snakefile", "--dry-run", "-p", "results/a/ingest.json")
+    result = facility.dry_run("-p", "results/a/ingest.json")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "touch" not in (result.stdout + result.stderr).partition("Shell command:")[2]

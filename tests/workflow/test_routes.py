@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from facility import Facility
+from facility import LOCAL, Facility
 
 from cvdm_core.images import open_image
 from cvdm_core.records.receipts import read_json
@@ -77,7 +77,7 @@ def test_what_has_no_model_is_named_and_costs_the_others_nothing(two_models: Fac
     copy.configure(routing=[{**SIM, "model": "forgotten"}, {"instrument": "Spinning*", "model": "tiny"}])
     missing = "new: rule 1 of `routing` calls for the model forgotten, but there is no trained model in models/forgotten"
     unmatched = "held-out: no rule of `routing` fits its channel"
-    result = copy.snakemake("--dry-run")
+    result = copy.dry_run(*LOCAL)
     assert result.returncode == 0, result.stdout + result.stderr
     assert missing in result.stdout + result.stderr and unmatched in result.stdout + result.stderr
     assert copy.planned() == {}
@@ -92,7 +92,7 @@ def test_what_has_no_model_is_named_and_costs_the_others_nothing(two_models: Fac
 def test_a_result_of_another_model_than_the_table_says_is_refused_in_one_sentence(two_models: Facility, tmp_path: Path) -> None:
     copy = two_models.copy(tmp_path / "facility")
     copy.configure(routing=[SIM, REST])
-    result = copy.snakemake("--dry-run", "results/held-out/brought/report.html")
+    result = copy.dry_run(*LOCAL, "results/held-out/brought/report.html")
     assert result.returncode != 0
     assert "held-out: it is not restored with the model 'brought': its model is 'tiny'" in result.stdout + result.stderr
 
