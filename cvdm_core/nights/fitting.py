@@ -9,6 +9,7 @@ from datetime import datetime
 
 from cvdm_core.config import Config
 from cvdm_core.nights.course import Course, moment
+from cvdm_core.nights.damaged import REASON, still_damaged
 from cvdm_core.nights.driver import Job, planned_jobs, snakemake
 from cvdm_core.nights.forecast import Unmeasured, capacity, forecast
 from cvdm_core.nights.planning import make_plan
@@ -40,6 +41,9 @@ def plan(course: Course) -> None:
     rows = to_restore(config)
     routes = find_routes(config, read_sheet(config.acquisitions).values())
     course.problems += [f"Not restored: {sentence}" for sentence in routes.sentences()]
+    damaged = still_damaged(config, rows, {job.acquisition for job in jobs})
+    course.problems += [f"Not tried again: {name}: {message}" for name, message in damaged.items()]
+    jobs = [job for job in jobs if job.acquisition not in damaged]
     planned = {job.acquisition for job in jobs}
     names = [name for name in rows if name in planned]
     if course.until is not None and names:
@@ -55,6 +59,7 @@ def plan(course: Course) -> None:
             course.deferred, course.reduced = {}, {}
             course.problems.append(f"No plan could be made for the deadline, so everything runs: {type(error).__name__}: {error}")
     course.names = tuple(name for name in names if name not in course.deferred)
+    course.deferred |= dict.fromkeys(damaged, REASON)
     if jobs:
         course.targets = ("nightly",)
 

@@ -57,7 +57,7 @@ def outcome(config: Config, rows: Mapping[str, Acquisition], names: Iterable[str
         When the run began [seconds since 1970].
     """
     wanted = list(names)
-    notes = dict(_notes(config, {*wanted, config.model.name}))
+    notes = dict(failure_notes(config, {*wanted, config.model.name}))
     failed = tuple(notes.values())
     broken = {failure.subject for failure in failed}
     after = stamps(config, rows, wanted)
@@ -78,7 +78,7 @@ def outcome(config: Config, rows: Mapping[str, Acquisition], names: Iterable[str
     )
 
 
-def _notes(config: Config, subjects: set[str]) -> Iterator[tuple[Path, StageFailure]]:
+def failure_notes(config: Config, subjects: set[str]) -> Iterator[tuple[Path, StageFailure]]:
     """Give the notes of failed stages of `subjects`; one that cannot be read is left to the index page."""
     folder = failure_path(config.results, "", "x").parent
     for path in sorted(folder.glob("*.json")):

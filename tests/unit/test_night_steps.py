@@ -271,6 +271,26 @@ def test_a_signal_ends_a_night_with_a_record(config: Config, number: signal.Sign
 # The end that nothing can put off
 
 
+def test_damaged_files_are_tried_again_only_when_they_have_changed(
+    config: Config, planned: list[Job], told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = Path(read_sheet(config.acquisitions)["b"].input)
+    raw.parent.mkdir(parents=True, exist_ok=True)
+    raw.write_bytes(b"cut off")
+    seen: list[tuple[str, ...]] = []
+    monkeypatch.setattr(night, "_drive", lambda course: seen.append(course.names) or finish(config, *course.names)(course))
+    note = failure_path(config.results, "ingest", "b")
+    write_json(note, {"stage": "ingest", "subject": "b", "class": "damaged input", "message": "It is cut off."})
+
+    assert run_night(config, ORDER) == 1
+    assert seen == [("a", "c")] and list(last(config).deferred) == ["b"]
+    assert "Not tried again: b: It is cut off." in last(config).problems and told[-1][1]
+
+    os.utime(raw, (0, 0))  # a copy that keeps an old time
+    run_night(config, ORDER)
+    assert seen[1] == ("a", "b", "c") and not last(config).deferred
+
+
 @pytest.fixture
 def program(config: Config, planned: list[Job], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Let a shell script stand in for Snakemake, with `$n` counting its starts from 1."""
