@@ -29,8 +29,9 @@ def test_the_index_lists_all_rows_in_order_with_state_and_link(config: Config) -
     assert order == sorted(order)
     assert f"{TWO}/cvdm/report.html" in {attributes["href"] for attributes in shown.all("a")}
     states = [attributes["class"] for attributes in shown.all("span") if attributes.get("class", "").startswith("state ")]
-    assert states == [f"state {state}" for state in ("restored", "restored", "restored", "not yet", "training only")]
+    assert states == [f"state {state}" for state in ("restored", "restored", "restored", "not yet")]
     assert len(shown.all("img")) == 3
+    assert "a-for_training" in {attributes.get("id") for attributes in shown.all("tr")}
 
 
 def test_the_index_says_what_failed_and_what_was_refused(tmp_path: Path) -> None:

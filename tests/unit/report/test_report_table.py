@@ -1,4 +1,4 @@
-"""The page over all acquisitions: what stands on it as a card, and what in the table below."""
+"""The page over all acquisitions: what stands on it as a card, and what in the table below them."""
 
 from __future__ import annotations
 
