@@ -115,3 +115,11 @@ class Site:
         while not path.exists() or path.read_text().count("\n") < count:
             assert time.monotonic() < until, f"{file} has no {count} lines within {seconds} s"
             time.sleep(0.1)
+
+
+def acquired(site: Site, **splits: str) -> None:
+    """Write and register an acquisition for each name, with targets for those that are trained or tested on."""
+    for name, split in splits.items():
+        site.facility.acquire(name, split, target=split != "predict")
+    registered = site.typed("cvdm register")
+    assert registered.returncode == 0, registered.stdout + registered.stderr

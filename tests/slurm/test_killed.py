@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from site_tree import Site
+from site_tree import Site, acquired
 
 from cvdm_core.config import load
 from cvdm_core.records.failures import failure_path
@@ -19,12 +19,6 @@ SOON = " --slurm-init-seconds-before-status-checks 4"
 STEPS = 150
 STEP_SECONDS = 0.5  # so that all steps take more than a minute, on any machine
 INGEST = "snakemake --profile slurm ingest_all" + SOON
-
-
-def acquired(site: Site, **splits: str) -> None:
-    for name, split in splits.items():
-        site.facility.acquire(name, split)
-    assert site.typed("cvdm register").returncode == 0
 
 
 def index(site: Site) -> str:

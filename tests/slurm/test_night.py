@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from site_tree import Site
+from site_tree import Site, acquired
 
 from cvdm_core.records.receipts import read_json
 
@@ -13,14 +13,6 @@ INGEST = "snakemake --profile slurm ingest_all"
 # The line of docs/cluster.md for a cluster without GPUs, with the CPUs that this one has.
 WITHOUT_GPUS = "snakemake --profile slurm --set-resources train:gpu=0 sample:gpu=0 --set-threads train=2 sample=1"
 SOON = " --slurm-init-seconds-before-status-checks 4"  # in place of 20: tiny jobs are done sooner than real ones
-
-
-def acquired(site: Site, **splits: str) -> None:
-    """Write and register an acquisition for each name, with targets for those that are trained or tested on."""
-    for name, split in splits.items():
-        site.facility.acquire(name, split, target=split != "predict")
-    registered = site.typed("cvdm register")
-    assert registered.returncode == 0, registered.stdout + registered.stderr
 
 
 def test_the_smallest_workflow_runs_as_typed_and_a_second_run_submits_nothing(site: Site) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from site_tree import Site
+from site_tree import Site, acquired
 
 from cvdm_core.records.receipts import read_json
 
@@ -25,13 +25,6 @@ def change(site: Site, file: str, old: str, new: str) -> None:
     text = path.read_text()
     assert text.count(old) == 1, f"{file}: {text.count(old)} times {old!r}"
     path.write_text(text.replace(old, new))
-
-
-def acquired(site: Site, **splits: str) -> None:
-    for name, split in splits.items():
-        site.facility.acquire(name, split, target=split != "predict")
-    registered = site.typed("cvdm register")
-    assert registered.returncode == 0, registered.stdout + registered.stderr
 
 
 def index(site: Site) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from site_tree import Site
+from site_tree import Site, acquired
 
 from cvdm_core.records.receipts import read_json
 
@@ -24,13 +24,6 @@ def write_line(site: Site, old: str, new: str) -> None:
     assert places, f"{file} has no line {old!r}"
     lines[places[0]] = re.match(r" *", lines[places[0]])[0] + new + "\n"  # type: ignore[index]
     file.write_text("".join(lines))
-
-
-def acquired(site: Site, **splits: str) -> None:
-    for name, split in splits.items():
-        site.facility.acquire(name, split, target=split != "predict")
-    registered = site.typed("cvdm register")
-    assert registered.returncode == 0, registered.stdout + registered.stderr
 
 
 def asked(site: Site, rule: str) -> list[dict[str, str]]:
