@@ -32,7 +32,7 @@ from cvdm_core.images.omezarr import create_image
 from cvdm_core.images.omezarr_metadata import ImageInfo, display_windows, target_origin_um, write_metadata, write_ome_xml
 from cvdm_core.images.publishing import publish
 from cvdm_core.images.pyramid_writer import PyramidWriter, nested
-from cvdm_core.images.tiff import TiffHeader
+from cvdm_core.images.tiff_header import TiffHeader
 from cvdm_core.images.tiles import shards
 from cvdm_core.records.receipts import Receipt, sha256_file, stage
 from cvdm_core.records.verify import folder_checksums

@@ -15,7 +15,7 @@ from cvdm_core.acquisitions.mosaics import header_of_field, lay_out
 from cvdm_core.errors import UserError
 from cvdm_core.images.acquired import Planes, open_acquired, read_acquired
 from cvdm_core.images.mosaic import Mosaic
-from cvdm_core.images.tiff import TiffHeader
+from cvdm_core.images.tiff_header import TiffHeader
 from cvdm_core.sheet import Acquisition
 
 STORED_AS = {"bool": "uint8", "float16": "float32"}  # what a store cannot hold becomes the next larger type, without loss

@@ -24,7 +24,7 @@ from cvdm_core.images.flat_field import FlatField
 from cvdm_core.images.mosaic import Mosaic, MosaicPlanes, from_json
 from cvdm_core.images.mosaic_arrangement import arrange
 from cvdm_core.images.stage import Stage
-from cvdm_core.images.tiff import TiffHeader
+from cvdm_core.images.tiff_header import TiffHeader
 from cvdm_core.records.receipts import fingerprint, sha256_file
 from cvdm_core.sheet import Acquisition
 

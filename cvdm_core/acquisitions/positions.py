@@ -11,7 +11,7 @@ from cvdm_core.acquisitions.refusals import Refusal
 from cvdm_core.errors import UserError
 from cvdm_core.images.acquired import read_acquired
 from cvdm_core.images.fields import open_fields
-from cvdm_core.images.tiff import TiffHeader
+from cvdm_core.images.tiff_header import TiffHeader
 from cvdm_core.images.tiff_images import PartOfSet
 
 

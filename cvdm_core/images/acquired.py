@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from cvdm_core.errors import UserError
 from cvdm_core.images.sequence import FIELD, is_pattern, open_sequence
-from cvdm_core.images.tiff import TiffHeader, open_planes
+from cvdm_core.images.tiff import open_planes
+from cvdm_core.images.tiff_header import TiffHeader
 
 
 class Planes(Protocol):

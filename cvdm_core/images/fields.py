@@ -18,7 +18,8 @@ from cvdm_core.errors import UserError
 from cvdm_core.images.acquired import Planes, open_acquired
 from cvdm_core.images.sequence import FIELD, fields_of_pattern, is_pattern
 from cvdm_core.images.stage import Stage
-from cvdm_core.images.tiff import TiffHeader, TiffPlanes, open_every_image
+from cvdm_core.images.tiff import TiffPlanes, open_every_image
+from cvdm_core.images.tiff_header import TiffHeader
 
 SAME_PIXEL_SIZE = 0.01  # relative difference of two pixel sizes that still count as equal
 _Region = NDArray[Any]

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvdm_core.errors import UserError
-from cvdm_core.images.tiff import TiffHeader, open_planes
+from cvdm_core.images.tiff import open_planes
+from cvdm_core.images.tiff_header import TiffHeader
 
 DARKEST = 0.05  # of the mean; where less light falls, division makes noise and no image
 

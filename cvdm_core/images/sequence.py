@@ -20,7 +20,8 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from cvdm_core.errors import DamagedInputError, UserError
-from cvdm_core.images.tiff import TiffHeader, TiffPlanes, open_planes, read_header
+from cvdm_core.images.tiff import TiffPlanes, open_planes, read_header
+from cvdm_core.images.tiff_header import TiffHeader
 from cvdm_core.images.tiff_metadata import Metadata, distinct_names
 
 _PLACEHOLDER = re.compile(r"\{([tzcf])\}")

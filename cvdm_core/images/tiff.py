@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from copy import copy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +22,10 @@ from numpy.typing import NDArray
 
 from cvdm_core.errors import COPY_AGAIN, DamagedInputError, UserError
 from cvdm_core.images.ome_set import companion_of
+from cvdm_core.images.tiff_header import TiffHeader
 from cvdm_core.images.tiff_images import FileImage, images_of
 from cvdm_core.images.tiff_layout import Layout, files_of, layout_of
-from cvdm_core.images.tiff_metadata import Metadata, metadata_of
+from cvdm_core.images.tiff_metadata import metadata_of
 from cvdm_core.images.tiff_source import open_tiff, sentences
 
 CACHE_BYTES = 128 * 2**20  # decoded strips kept for the next region beside this one
@@ -33,68 +33,6 @@ OPEN_FILES = 32  # of a set of files, kept open at the same time
 LARGEST_AROUND = 2**20  # bytes of a file that are no pixels, to be compared with those of another file
 _PLAIN = ("shaped", "generic", "uniform", "imagej")  # kinds of series that lie in one file
 _JPEG = {6, 7, 33007, 34892}
-
-
-@dataclass(frozen=True)
-class TiffHeader:
-    """What a TIFF says about itself.
-
-    Attributes
-    ----------
-    shape : (T, C, Z, Y, X) in pixels; interleaved or separate colour samples are channels.
-    axes : axes as found in the file, longer than 1, in tifffile's letters.
-    undeclared : whether the file does not say what its pages are (the argument `pages` decided).
-    dtype : data type of the pixels, native byte order.
-    metadata : calibration, channels and optics, see `tiff_metadata.Metadata`.
-    images : the images that begin in the file, by what the file calls them ("" where it does not); this one is `images[series]`.
-    further : numbers of the others that have the same size and data type (positions, fields).
-    by_rows : whether pixels are compressed in strips, so that a piece of a plane costs its whole rows: read it row by row.
-    """
-
-    shape: tuple[int, int, int, int, int]
-    axes: str
-    undeclared: bool
-    dtype: np.dtype[Any]
-    metadata: Metadata
-    images: tuple[str, ...]
-    further: tuple[int, ...]
-    ome_xml: str | None
-    by_rows: bool = False
-
-    @property
-    def pixel_size_um(self) -> tuple[float, float] | None:
-        """Pixel size (y, x) in micrometres, or None where the file does not know a believable one."""
-        return self.metadata.pixel_size_um
-
-    @property
-    def pixel_size_reason(self) -> str:
-        """Why `pixel_size_um` is None; empty where it is known."""
-        return self.metadata.pixel_size_reason
-
-    @property
-    def z_step_um(self) -> float | None:
-        """Distance of planes in micrometres."""
-        return self.metadata.z_step_um
-
-    @property
-    def time_step_s(self) -> float | None:
-        """Time between time points in seconds."""
-        return self.metadata.time_step_s
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """One name a channel, all different, without `;`."""
-        return self.metadata.channels
-
-    @property
-    def emission_nm(self) -> tuple[float, ...]:
-        """Emission wavelength of every channel in nanometres, or empty if not all are known."""
-        return self.metadata.emission_nm
-
-    @property
-    def na(self) -> float | None:
-        """Numerical aperture of the objective."""
-        return self.metadata.na
 
 
 def read_header(path: str | Path, pages: Literal["t", "z"] = "t", series: int = 0) -> TiffHeader:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from night_tree import MEASURED, all_jobs, row
 
 from cvdm_core.config import Config, parse
 from cvdm_core.doctor.slurm import Cluster, Node, Partition
@@ -21,8 +22,7 @@ from cvdm_core.nights.driver import Job, parse_jobs
 from cvdm_core.nights.forecast import Unmeasured, capacity, forecast
 from cvdm_core.nights.planning import Capacity, Work, make_plan
 from cvdm_core.nights.shortening import write_samples
-from cvdm_core.records.throughput import Pace
-from cvdm_core.sheet import Acquisition, read_sheet, write_sheet
+from cvdm_core.sheet import read_sheet, write_sheet
 
 HOUR = 3600.0
 
@@ -110,20 +110,7 @@ def test_a_deadline_is_seen_on_the_wall_when_the_clocks_change(monkeypatch: pyte
 # What the plan is made from
 
 
-def row(name: str, **values: object) -> Acquisition:
-    measured = {"size_t": 1, "size_c": 1, "size_z": 1, "size_y": 1024, "size_x": 1024, "dtype": "uint16", "pixel_size_um": 0.1}
-    return Acquisition.model_validate(
-        {"acquisition": name, "specimen": name, "split": "predict", "input": f"{name}.tif", **measured, **values}
-    )
-
-
 CONFIG = parse({"store": {"chunk": 256, "shard": 1024}, "sampling": {"samples": 8, "steps": 5, "shards_per_job": 2}}, "a test")
-PACE = {"": {"some device": Pace(9, 10.0, 0.01)}}
-MEASURED = dict.fromkeys(("ingest", "train", "sample", "stitch", "evaluate", "report"), PACE)
-
-
-def all_jobs(name: str, blocks: int = 2) -> list[Job]:
-    return [Job(rule, name, 1) for rule in ["ingest", *["sample"] * blocks, "stitch", "evaluate"]]
 
 
 def test_a_forecast_follows_the_jobs_that_are_planned_the_sheet_and_the_throughput() -> None:
