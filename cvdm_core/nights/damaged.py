@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cvdm_core.acquisitions.arrivals import files_of
 from cvdm_core.config import Config
+from cvdm_core.images.ome_set import SUFFIXES
 from cvdm_core.images.sequence import is_pattern
 from cvdm_core.nights.outcome import failure_notes
 from cvdm_core.sheet import Acquisition
@@ -34,8 +35,9 @@ def _is_older(rows: Mapping[str, Acquisition], name: str, note: Path) -> bool:
         if is_pattern(row.input):
             beside = folders  # a file that was taken out is not there to be newer, but its folder is
         else:
-            # The damaged file may be another one of a set: whatever no other row names.
-            beside = {file for folder in folders for file in folder.iterdir() if file.is_file() and _changed_ns(file) > written}
+            # The damaged file may be another one of a set: a TIFF or its companion that no other row names.
+            parts = {file for folder in folders for file in folder.iterdir() if file.name.lower().endswith((*SUFFIXES, ".ome"))}
+            beside = {file for file in parts if _changed_ns(file) > written}
             beside = beside and beside - _of_others(rows, name)
         return all(_changed_ns(path) <= written for path in (*own, *beside))
     except OSError:
