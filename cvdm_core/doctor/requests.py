@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +11,8 @@ from typing import Any
 
 import yaml
 
+from cvdm_core.doctor.dry_run import planned
 from cvdm_core.errors import UserError
-
-PLAN_SECONDS = 300  # a dry run of thousands of acquisitions on a busy network disk
 
 
 @dataclass(frozen=True)
@@ -98,16 +96,7 @@ def planned_requests(profile: Profile) -> list[Request]:
     snakemake = Path(sys.executable).with_name("snakemake")
     # Without a number of cores a dry run shows one thread for every rule.
     command = [str(snakemake), "--profile", str(profile.file.parent), "--dry-run", "--forceall", "--nolock", "--cores", "9999"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PLAN_SECONDS, check=False, stdin=subprocess.DEVNULL)
-    except FileNotFoundError:
-        raise UserError(f"{snakemake}: Snakemake is not in this environment; run `make env` and use .env/bin/cvdm.") from None
-    except subprocess.TimeoutExpired:
-        raise UserError(f"`{' '.join(command)}` took more than {PLAN_SECONDS} s; is the file system slow?") from None
-    said = done.stdout + done.stderr
-    if done.returncode:
-        raise UserError(f"`{' '.join(command[1:])}` of snakemake does not work: {' '.join(said.split())[-600:]}")
-    return largest(parse_plan(said))
+    return largest(parse_plan(planned(command)))
 
 
 def parse_plan(text: str) -> list[Request]:

@@ -13,10 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cvdm_core.doctor.dry_run import planned
 from cvdm_core.errors import UserError
 
-PLAN_S = 900.0
-"""A dry run of thousands of acquisitions on a busy network disk."""
 CANCEL_S = 300
 """Seconds that a driver gets to cancel its jobs before it is killed; what it leaves in the queue the next one finds."""
 TIMED_OUT = (124, 137)
@@ -50,14 +49,7 @@ def planned_jobs(command: Sequence[str]) -> list[Job]:
     # The local profile hides rules, and with them what is read here; another word stands in its place. Every rule's own number of threads
     # is shown only where there are enough cores.
     dry = [*command, "--dry-run", "--nolock", "--quiet", "host", "--cores", "9999", "--", "nightly"]
-    try:
-        done = subprocess.run(dry, capture_output=True, text=True, errors="replace", timeout=PLAN_S, check=False, stdin=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired:
-        raise UserError(f"`{' '.join(dry)}` took more than {PLAN_S:.0f} s; is the file system slow?") from None
-    said = done.stdout + done.stderr
-    if done.returncode:
-        raise UserError(f"`{' '.join(dry)}` does not work: {' '.join(said.split())[-600:]}")
-    return parse_jobs(said)
+    return parse_jobs(planned(dry))
 
 
 def parse_jobs(text: str) -> list[Job]:
