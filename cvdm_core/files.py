@@ -7,7 +7,7 @@ import glob
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cvdm_core.errors import DiskFullError
@@ -57,14 +57,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 def write_file(path: str | Path, content: bytes | str) -> None:
     """Write a whole file as `replacing` does, with as few system calls as that takes; text as UTF-8."""
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL}")
-    with disk_full_named(target):
+    folder, name = os.path.split(path)  # text, not `Path`: a store has thousands of files
+    partial = os.path.join(folder, f".{name}.{os.getpid()}{PARTIAL}")
+    with disk_full_named(path):
         try:
             _write_synced(partial, content.encode("utf-8") if isinstance(content, str) else content)
-            partial.replace(target)
+            os.replace(partial, path)
         except BaseException:
-            partial.unlink(missing_ok=True)
+            Path(partial).unlink(missing_ok=True)
             raise
 
 
@@ -75,7 +75,7 @@ def remove_unfinished(path: str | Path) -> None:
         left.unlink(missing_ok=True)
 
 
-def _write_synced(path: Path, content: bytes) -> None:
+def _write_synced(path: str, content: bytes) -> None:
     descriptor = _created(path)
     try:
         rest = memoryview(content)
@@ -86,14 +86,29 @@ def _write_synced(path: Path, content: bytes) -> None:
         os.close(descriptor)
 
 
-def _created(path: Path) -> int:
+def _created(path: str) -> int:
     """Return the descriptor of a new, empty file; its folder is made where it is missing."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     try:
         return os.open(path, flags, 0o666)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(os.path.dirname(path))
         return os.open(path, flags, 0o666)
+
+
+def _make_folder(path: str) -> None:
+    """Make a folder and those above it that are missing."""
+    try:
+        os.mkdir(path)
+    except FileNotFoundError:
+        if (above := os.path.dirname(path)) == path:
+            raise  # the working directory itself is gone
+        _make_folder(above)
+        with suppress(FileExistsError):  # another writer may have been quicker
+            os.mkdir(path)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
 
 
 def files_below(folder: str | Path) -> list[str]:
@@ -109,9 +124,11 @@ def _below(folder: str, prefix: str) -> list[str]:
         entries = list(os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    found = [f"{prefix}{entry.name}" for entry in entries if not entry.is_dir()]
+    found: list[str] = []
     for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
+        if not entry.is_dir():
+            found.append(f"{prefix}{entry.name}")
+        elif not entry.is_symlink():
             found += _below(entry.path, f"{prefix}{entry.name}/")
     return found
 

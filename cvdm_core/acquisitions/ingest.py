@@ -96,9 +96,11 @@ def ingest(config: Config, acquisition: str) -> None:
         receipt.read = {str(file): sha256_file(file) for image in images for file in image.stamps}
         for image in images:
             _check_untouched(image)
-        for image in images:
-            publish(image.partial, image.final)
-        receipt.wrote = {str(image.final): folder_checksums(image.final, files) for image, files in zip(images, written, strict=True)}
+        names = [publish(image.partial, image.final) for image in images]
+        receipt.wrote = {
+            str(image.final): folder_checksums(image.final, known, files)
+            for image, known, files in zip(images, written, names, strict=True)
+        }
         if not row.target:
             shutil.rmtree(paths.target_store(config, acquisition), ignore_errors=True)
         _fill(receipt, config, row, images)

@@ -231,7 +231,7 @@ def write_level(
         for left in range(columns.start, columns.stop, edge):
             content = _encode(pixels[top - rows.start :, left - columns.start :][:edge, :edge], layout)
             name = prefix + layout.file_name(level, (*place, top // edge, left // edge))
-            write_file(folder / name, content)
+            write_file(f"{folder}/{name}", content)
             written[name] = [len(content), hashlib.sha256(content).hexdigest()]
     return written
 

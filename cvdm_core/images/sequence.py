@@ -221,11 +221,11 @@ def _matches(pattern: Path, placeholder: re.Pattern[str] = _PLACEHOLDER) -> Iter
     for part in parts[start:]:
         names = _expression(part, placeholder)
         level = [
-            (entry, values | match.groupdict())
+            (folder / name, values | match.groupdict())
             for folder, values in level
             if folder.is_dir()
-            for entry in sorted(folder.iterdir())
-            if (match := names.fullmatch(entry.name)) and all(match.groupdict().get(axis, value) == value for axis, value in values.items())
+            for name in sorted(entry.name for entry in folder.iterdir())
+            if (match := names.fullmatch(name)) and all(match.groupdict().get(axis, value) == value for axis, value in values.items())
         ]
     yield from ((path, values) for path, values in level if path.is_file())
 

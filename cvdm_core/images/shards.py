@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 # With several threads blosc stores its blocks in the order in which they get ready: other bytes in every run.
 blosc.use_threads = False
 
-NO_CHUNK = np.iinfo(np.uint64).max
+NO_CHUNK = int(np.iinfo(np.uint64).max)
 CHECKSUM_BYTES = 4
 INDEX_ENTRY_BYTES = 16
 BLOSC_HEADER_BYTES = 16
@@ -103,7 +103,7 @@ def _checksum(content: bytes) -> bytes:
     return int(google_crc32c.value(content)).to_bytes(CHECKSUM_BYTES, "little")
 
 
-def shard_problem(path: Path, rows: int, columns: int, shard: int, chunk: int) -> str:
+def shard_problem(path: str | Path, rows: int, columns: int, shard: int, chunk: int) -> str:
     """Return what is wrong with a stored shard as its index tells it, or nothing. No pixel is read.
 
     Parameters
@@ -117,25 +117,28 @@ def shard_problem(path: Path, rows: int, columns: int, shard: int, chunk: int) -
     """
     across = shard // chunk
     length = across**2 * INDEX_ENTRY_BYTES + CHECKSUM_BYTES
-    with open(path, "rb") as stream:
-        body = os.fstat(stream.fileno()).st_size - length
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        body = os.fstat(descriptor).st_size - length
         if body <= 0:
             return "is empty or cut off"
-        stream.seek(body)
-        index = stream.read(length)
+        index = os.pread(descriptor, length, body)
+    finally:
+        os.close(descriptor)
     if _checksum(index[:-CHECKSUM_BYTES]) != index[-CHECKSUM_BYTES:]:
         return "is cut off or damaged: its index does not match its checksum"
-    entries = np.frombuffer(index[:-CHECKSUM_BYTES], "<u8").reshape(across, across, 2)
-    for row, column in np.ndindex(-(-rows // chunk), -(-columns // chunk)):
-        offset, size = (int(number) for number in entries[row, column])
-        if offset == NO_CHUNK:
-            return f"lacks the chunk in row {row} and column {column}"
-        if offset + size > body:
-            return f"has no place for the chunk in row {row} and column {column}"
+    entries = np.frombuffer(index[:-CHECKSUM_BYTES], "<u8").reshape(across, across, 2).tolist()
+    for row in range(-(-rows // chunk)):
+        for column in range(-(-columns // chunk)):
+            offset, size = entries[row][column]
+            if offset == NO_CHUNK:
+                return f"lacks the chunk in row {row} and column {column}"
+            if offset + size > body:
+                return f"has no place for the chunk in row {row} and column {column}"
     return ""
 
 
-def chunk_problem(path: Path, chunk: int, dtype: np.dtype[Any]) -> str:
+def chunk_problem(path: str | Path, chunk: int, dtype: np.dtype[Any]) -> str:
     """Return what is wrong with a file that holds one chunk (OME-Zarr 0.4), as the header of blosc tells it, or nothing."""
     with open(path, "rb") as stream:
         size = os.fstat(stream.fileno()).st_size

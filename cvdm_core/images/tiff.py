@@ -29,6 +29,7 @@ from cvdm_core.images.tiff_metadata import metadata_of
 from cvdm_core.images.tiff_source import open_tiff, sentences
 
 CACHE_BYTES = 128 * 2**20  # decoded strips kept for the next region beside this one
+BAND_BYTES = 8 * 2**20  # rows of an uncompressed plane up to here are read whole, and kept for the region beside: one read, not one a row
 OPEN_FILES = 32  # of a set of files, kept open at the same time
 LARGEST_AROUND = 2**20  # bytes of a file that are no pixels, to be compared with those of another file
 _PLAIN = ("shaped", "generic", "uniform", "imagej")  # kinds of series that lie in one file
@@ -118,6 +119,7 @@ class TiffPlanes:
         self._plain = image.series.kind in _PLAIN and len(images) == 1
         self._cache: OrderedDict[tuple[int, int], NDArray[Any] | None] = OrderedDict()
         self._cached_bytes = 0
+        self._band: tuple[int, int, bytes] | None = None  # first byte, length and content of the rows that were read last
         names = {file.name for file in files_of(self._layout, self._key)}
         names |= {"NDTiff.index"} if image.series.kind == "ndtiff" else set(companion_of(source) if image.series.kind == "ome" else ())
         self.files = tuple(sorted({path, *(path.with_name(name) for name in names)}))
@@ -137,6 +139,7 @@ class TiffPlanes:
         """Close what was opened for reading and forget decoded pixels; reading again opens it again."""
         self._cache.clear()
         self._cached_bytes = 0
+        self._band = None
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
 
@@ -153,7 +156,7 @@ class TiffPlanes:
         if self._around is None:
             self._around = _around(self._path, start, end)
         twin = copy(self)
-        twin._descriptors, twin._cache, twin._cached_bytes = OrderedDict(), OrderedDict(), 0
+        twin._descriptors, twin._cache, twin._cached_bytes, twin._band = OrderedDict(), OrderedDict(), 0, None
         if self._around is None or _around(path, start, end) != self._around:
             return None
         twin._path, twin._contiguous_file, twin.files = path, str(path), (path,)
@@ -203,13 +206,16 @@ class TiffPlanes:
         dtype = np.dtype(self._key.dtype).newbyteorder(self._key.parent.byteorder)
         file, pixel = self._contiguous_file, samples * dtype.itemsize
         start = (self._layout.contiguous_at or 0) + (plane * length + rows.start) * width * pixel
-        if len(columns) == width:
-            data = self._pread(file, len(rows) * width * pixel, start)
-        else:  # other columns stay unread: of a wide plane, a shard is a small part of its rows
-            firsts = range(start + columns.start * pixel, start + len(rows) * width * pixel, width * pixel)
+        whole = len(rows) * width * pixel
+        if len(columns) < width and whole > BAND_BYTES:  # other columns stay unread: of a wide plane, a shard is a small part of its rows
+            firsts = range(start + columns.start * pixel, start + whole, width * pixel)
             data = b"".join([self._pread(file, len(columns) * pixel, first) for first in firsts])
-        region = np.frombuffer(data, dtype).reshape(len(rows), len(columns), samples)[..., sample]
-        return np.ascontiguousarray(region, dtype=self.header.dtype)
+            region = np.frombuffer(data, dtype).reshape(len(rows), len(columns), samples)
+        else:
+            data = self._band[2] if self._band and self._band[:2] == (start, whole) else self._pread(file, whole, start)
+            self._band = (start, whole, data) if columns.stop < width else None
+            region = np.frombuffer(data, dtype).reshape(len(rows), width, samples)[:, columns.start : columns.stop]
+        return np.ascontiguousarray(region[..., sample], dtype=self.header.dtype)
 
     def _read_segments(self, plane: int, sample: int, rows: range, columns: range) -> NDArray[Any]:
         separate, depth, length, width, samples = self._key.shaped

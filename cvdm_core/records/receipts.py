@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ VERSIONED_PACKAGES = ("torch", "numpy", "zarr", "tifffile", "imagecodecs", "scik
 
 def sha256_file(path: str | Path) -> str:
     """Return the sha256 of a file as hexadecimal text, reading it piece by piece."""
-    with open(path, "rb") as stream:
+    with open(path, "rb", buffering=0) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -63,6 +64,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return content
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions of this package, of Python and of the libraries that pixels depend on."""
     installed = {name: metadata.version(name) for name in VERSIONED_PACKAGES}

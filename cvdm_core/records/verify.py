@@ -35,15 +35,17 @@ class Tally:
         return f"{', '.join(words)}, {self.bytes:,} bytes"
 
 
-def folder_checksums(folder: Path, known: Mapping[str, list[Any]] | None = None) -> dict[str, dict[str, list[Any]]]:
+def folder_checksums(
+    folder: Path, known: Mapping[str, list[Any]] | None = None, files: Sequence[str] | None = None
+) -> dict[str, dict[str, list[Any]]]:
     """Return bytes and sha256 of every file of a store, by its path inside the store: what `Receipt.wrote` holds for a store.
 
-    `known` has those that were taken while the files were written; they are not read again, and stand for what was meant.
+    `known` has those that were taken while the files were written; they are not read again, and stand for what was meant. `files`
+    are the names of all, from a caller who has listed them already.
     """
     known = known or {}
-    return {
-        "files": {name: known.get(name) or [(folder / name).stat().st_size, sha256_file(folder / name)] for name in files_below(folder)}
-    }
+    names = files_below(folder) if files is None else files
+    return {"files": {name: known.get(name) or [(folder / name).stat().st_size, sha256_file(folder / name)] for name in names}}
 
 
 def verify(folders: Sequence[Path], check_store: Callable[[Path], None] | None = None, tally: Tally | None = None) -> list[str]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from tiff_dialects import DIALECTS, read_all, write
 
 from cvdm_core.errors import UserError
+from cvdm_core.images import tiff
 from cvdm_core.images.tiff import TiffPlanes, open_planes, read_header
 
 ZOO = Path(os.environ.get("CVDM_REAL_DATA", "../shared/data")) / "tiff_zoo"
@@ -61,6 +63,7 @@ def test_a_region_reads_only_the_tiles_that_it_touches(tmp_path: Path, monkeypat
 
 
 def test_of_uncompressed_rows_only_the_wanted_columns_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiff, "BAND_BYTES", 16 * 1000 * 2 - 1)
     tifffile.imwrite(tmp_path / "a.tif", np.arange(40 * 1000, dtype=np.uint16).reshape(40, 1000))
     with open_planes(tmp_path / "a.tif") as planes:
         reads: list[int] = []
@@ -70,6 +73,20 @@ def test_of_uncompressed_rows_only_the_wanted_columns_are_read(tmp_path: Path, m
         assert sum(reads) == 16 * 64 * 2
         planes.read(0, 0, 0, slice(8, 24), slice(0, 1000))
         assert reads[16:] == [16 * 1000 * 2]  # whole rows in one piece
+
+
+def test_uncompressed_rows_of_a_narrow_plane_are_read_once_for_all_regions_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.arange(40 * 1000, dtype=np.uint16).reshape(40, 1000)
+    tifffile.imwrite(tmp_path / "a.tif", pixels)
+    with open_planes(tmp_path / "a.tif") as planes:
+        reads: list[int] = []
+        pread = os.pread
+        monkeypatch.setattr(os, "pread", lambda *args: reads.append(args[1]) or pread(*args))
+        for y, x in product((slice(0, 16), slice(16, 40)), (slice(0, 400), slice(400, 800), slice(800, 1000))):
+            np.testing.assert_array_equal(planes.read(0, 0, 0, y, x), pixels[y, x])
+        assert reads == [16 * 1000 * 2, 24 * 1000 * 2]
 
 
 @pytest.mark.parametrize(("dialect", "by_rows"), [("tiles", False), ("tiles, lzw", False), ("strips", False), ("strips, zstd", True)])
