@@ -37,7 +37,7 @@ def _is_older(rows: Mapping[str, Acquisition], name: str, note: Path) -> bool:
         else:
             # The damaged file may be another one of a set: a TIFF or its companion that no other row names.
             parts = {file for folder in folders for file in folder.iterdir() if file.name.lower().endswith((*SUFFIXES, ".ome"))}
-            beside = {file for file in parts if _changed_ns(file) > written}
+            beside = {file for file in parts if file.is_file() and _changed_ns(file) > written}  # no link that leads nowhere
             beside = beside and beside - _of_others(rows, name)
         return all(_changed_ns(path) <= written for path in (*own, *beside))
     except OSError:

@@ -57,6 +57,12 @@ def test_acquisitions_of_several_files_are_not_tried_again_while_all_are_the_sam
     assert still_damaged(config, rows(), rows()) == dict.fromkeys(DAMAGED, "It is cut off.")
 
 
+def test_a_link_that_leads_nowhere_beside_a_damaged_file_changes_nothing(config: Config) -> None:
+    only_set = {"set": rows()["set"]}
+    Path("raw/nowhere.tif").symlink_to("/nowhere/at/all")
+    assert still_damaged(config, only_set, only_set)
+
+
 @pytest.mark.parametrize(
     ("change", "again"),
     [
