@@ -1,5 +1,8 @@
 """The exceptions that a person is meant to read."""
 
+import os
+import shlex
+
 COPY_AGAIN = "copy it again from the microscope"
 """What to do about a file that is damaged or cut off."""
 
@@ -26,3 +29,11 @@ class TimeUpError(UserError):
 
 class DiskFullError(UserError):
     """There was no space, or no quota, for a file: the message names it."""
+
+
+def shell_word(text: str) -> str:
+    """Return a name as one word of a command that can be pasted into bash, on one line and printable whatever it holds."""
+    if text.isprintable():
+        return shlex.quote(text)
+    letters = (f"\\x{byte:02x}" if not 0x20 <= byte <= 0x7E or byte in b"'\\" else chr(byte) for byte in os.fsencode(text))
+    return f"$'{''.join(letters)}'"

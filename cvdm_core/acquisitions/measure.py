@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cvdm_core.acquisitions.mosaics import header_of_field, lay_out
-from cvdm_core.errors import UserError
+from cvdm_core.errors import UserError, shell_word
 from cvdm_core.images.acquired import Planes, open_acquired, read_acquired
 from cvdm_core.images.mosaic import Mosaic
 from cvdm_core.images.tiff_header import TiffHeader
@@ -60,7 +59,7 @@ def measure(row: Acquisition, scale_of: ScaleOf, state_in: StateIn, sheet: str |
     size_t, size_c, size_z = header.shape[:3]
     z_step = row.stated_z_step_um or header.z_step_um
     if size_z > 1 and z_step is None:
-        command = f"run `cvdm register {shlex.quote(row.input)} --z-step-um 0.3` if it is 0.3 um"
+        command = f"run `cvdm register {shell_word(row.input)} --z-step-um 0.3` if it is 0.3 um"
         reason, state = header.metadata.z_step_reason, state_in("stated_z_step_um")
         raise UserError(f"{row.input}: it has {size_z} planes, but their distance is not known ({reason}); {state}, or {command}.")
     for column, count in (("stated_channels", len(row.stated_channels)), ("emission_nm", len(row.emission_nm))):
@@ -124,7 +123,7 @@ def open_chosen(row: Acquisition, path: str, pages: Literal["t", "z"]) -> Iterat
         further = planes.header.further
         if further and row.series is None:
             numbers = ", ".join(map(str, sorted({number, *further})[:4])) + (", ..." if len(further) > 3 else "")
-            again = f"`cvdm register {shlex.quote(row.input)}`"
+            again = f"`cvdm register {shell_word(row.input)}`"
             raise UserError(
                 f"{path}: it holds {len(further) + 1} images of one size (positions or fields); write the number of one ({numbers}) into "
                 f"the column series of the row `{row.acquisition}`, and {again} adds a row for each other."
@@ -166,7 +165,7 @@ def _pixel_size(row: Acquisition, header: TiffHeader, state_in: StateIn) -> tupl
     if row.stated_pixel_size_um is not None:
         return row.stated_pixel_size_um, "stated"
     if header.pixel_size_um is None:
-        command = f"run `cvdm register {shlex.quote(row.input)} --pixel-size-um 0.1` if it is 0.1 um"
+        command = f"run `cvdm register {shell_word(row.input)} --pixel-size-um 0.1` if it is 0.1 um"
         state = state_in("stated_pixel_size_um")
         raise UserError(f"{row.input}: the pixel size is not known ({header.pixel_size_reason}); {state}, or {command}.")
     y_um, x_um = header.pixel_size_um

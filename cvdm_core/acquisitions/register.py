@@ -7,7 +7,6 @@ left out, and each refusal is printed, kept beside the sheet for the index page,
 
 from __future__ import annotations
 
-import shlex
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from cvdm_core.acquisitions.measure import UNMEASURED, knows, measure
 from cvdm_core.acquisitions.positions import split_positions, whole_mosaic
 from cvdm_core.acquisitions.refusals import Refusal, refusals_file, tell, write_refusals
 from cvdm_core.config import Config, Split
-from cvdm_core.errors import UserError
+from cvdm_core.errors import UserError, shell_word
 from cvdm_core.images.sequence import FIELD, is_pattern
 from cvdm_core.lock import locked
 from cvdm_core.routing import Router, find_routes
@@ -159,7 +158,7 @@ def _missing_lengths(candidate: Candidate, added: Added) -> dict[str, float]:
 
 def _unusable_name(sheet: Draft, candidate: Candidate, wanted: str) -> str:
     clean = clean_name(wanted)
-    command = f"cvdm register {shlex.quote(str(candidate.input))} --name"
+    command = f"cvdm register {shell_word(str(candidate.input))} --name"
     if not is_name(wanted) or wanted.lower() in RESERVED:
         clean = f"{clean}_1" if clean.lower() in RESERVED else clean
         return f"{candidate.input}: {wanted!r} is no usable name. {NAME_RULE}: `{command} {clean}`."

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from email.message import EmailMessage
 from pathlib import Path
 from threading import Thread
+from urllib.error import URLError
 from urllib.parse import urlsplit
 
 from cvdm_core.config import MessageSettings
@@ -55,9 +56,20 @@ def _guarded(problems: dict[str, str], what: str, send: Callable[[], None]) -> N
     except UserError as error:
         problems[what] = f"{what} was not sent: {error}"
     except Exception as error:  # whatever a server or a name service does, the night is not lost over it
-        # Only the kind of an error from the network: its text may hold the address.
-        reason = f"status {error.code}" if isinstance(error, urllib.request.HTTPError) else type(error).__name__
-        problems[what] = f"{what} was not sent: {reason}."
+        problems[what] = f"{what} was not sent: {_reason(error)}; is `messages` of the configuration right, and does this machine reach it?"
+
+
+def _reason(error: Exception) -> str:
+    """Say what went wrong in the system's words or the server's number; other text of an error may hold the webhook's address."""
+    if isinstance(error, urllib.request.HTTPError):
+        return f"status {error.code}"
+    if isinstance(error, smtplib.SMTPResponseException):
+        return f"status {error.smtp_code} ({type(error).__name__})"
+    cause = error.reason if isinstance(error, URLError) else error
+    if isinstance(cause, TimeoutError):
+        return f"no answer within {ANSWER_S:.0f} s"
+    said = cause.strerror if isinstance(cause, OSError) else None
+    return f"{said} ({type(cause).__name__})" if said else type(error).__name__
 
 
 def _mail(settings: MessageSettings, subject: str, text: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from register_folder import CONFIG, SHEET, refused, rows, tiff
 from cvdm_core.acquisitions.added import Added
 from cvdm_core.acquisitions.refusals import read_refusals
 from cvdm_core.acquisitions.register import register
-from cvdm_core.errors import UserError
+from cvdm_core.errors import UserError, shell_word
 from cvdm_core.sheet import read_sheet
 
 
@@ -207,3 +209,10 @@ def test_unusable_options_change_nothing() -> None:
             register(CONFIG, ["a.tif", "b.tif"], Added(**options))
     assert not Path(SHEET).exists()
     assert "no usable name of a specimen" in refused("a.tif", specimen="a b")[0]
+
+
+@pytest.mark.parametrize("name", ["a b'c.tif", "x\ny$(id).tif", "é'\\\n.tif", "\udcff\n.tif"])
+def test_a_command_with_a_hostile_name_can_be_pasted(name: str) -> None:
+    word = shell_word(name)
+    assert word.isprintable()
+    assert subprocess.run(["bash", "-c", f"printf %s {word}"], stdout=subprocess.PIPE, check=True).stdout == os.fsencode(name)

@@ -166,7 +166,10 @@ def test_a_mail_that_is_refused_and_wrong_settings_are_named(serve: Serve, tmp_p
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         nobody = f"127.0.0.1:{free.getsockname()[1]}"
-    assert "ConnectionRefusedError" in problem(mail_to=("a@x.org",), smtp=nobody)
+    assert "Connection refused (ConnectionRefusedError); is `messages`" in problem(mail_to=("a@x.org",), smtp=nobody)
+    (tmp_path / "hook").write_text(f"http://{nobody}/hooks/{SECRET}")
+    said = problem(webhook_file=str(tmp_path / "hook"))
+    assert "Connection refused" in said and SECRET not in said and nobody not in said
     assert "cannot be read (FileNotFoundError)" in problem(webhook_file=str(tmp_path / "none"))
     assert "no address that begins with https://" in problem(webhook_variable="NOT_SET")
     (tmp_path / "local").write_text("file:///etc/passwd")
