@@ -127,8 +127,11 @@ class Look:
         """Judge one acquisition; what the file system says against it becomes its state and costs the others nothing."""
         try:
             return judge(candidate)
-        except FileNotFoundError:  # it vanished while it was looked at: the ledger, if it knows it, says so
-            return None
+        except FileNotFoundError:
+            if candidate.input.is_symlink():
+                reason = f"{candidate.input}: it is a link to a file that is not there (is its file server mounted?); {AGAIN}."
+                return self.entry(candidate, state="failed", act=True, reason=printable(reason))
+            return None  # it vanished while it was looked at: the ledger, if it knows it, says so
         except OSError as error:
             return self.entry(candidate, state="failed", act=True, reason=_unreadable(error))
 

@@ -32,6 +32,14 @@ def test_hostile_names_are_quarantined_with_their_sentence(look: Look, capsys: p
     assert "\x1b" not in (said := capsys.readouterr().out) and "\nb" not in said
 
 
+def test_a_link_that_leads_nowhere_is_named(look: Look) -> None:
+    plane("good")
+    Path("inbox/lost.tif").symlink_to("/not/mounted/lost.tif")
+    assert look(0) and look(20)
+    assert sheet() == ["good"] and states() == {"good": "registered", "lost": "failed"}
+    assert "inbox/lost.tif: it is a link to a file that is not there" in reason("lost")
+
+
 def test_what_register_refuses_is_quarantined_and_tried_again(look: Look) -> None:
     tiff("inbox/a.tif", pixel_um=None)
     look(0)
