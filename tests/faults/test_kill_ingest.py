@@ -23,7 +23,7 @@ import json, os, pathlib, signal, sys
 from cvdm_core.acquisitions.ingest import ingest
 from cvdm_core.config import parse
 point = sys.argv[1]
-fsync, replace, synced = os.fsync, pathlib.Path.replace, 0
+fsync, replace, synced = os.fsync, os.replace, 0
 
 def deadly_fsync(descriptor):
     global synced
@@ -32,12 +32,12 @@ def deadly_fsync(descriptor):
     synced += 1
     return fsync(descriptor)
 
-def deadly_replace(self, target):
+def deadly_replace(source, target):
     if pathlib.Path(target).name == point:
         os.kill(os.getpid(), signal.SIGKILL)
-    return replace(self, target)
+    return replace(source, target)
 
-os.fsync, pathlib.Path.replace = deadly_fsync, deadly_replace
+os.fsync, os.replace = deadly_fsync, deadly_replace
 ingest(parse(json.loads(sys.argv[2]), "the test"), "cells")
 """
 

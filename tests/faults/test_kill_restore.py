@@ -70,7 +70,7 @@ def killed(work, at):
 
 
 def arm(at):
-    fsync, replace = os.fsync, Path.replace
+    fsync, replace = os.fsync, os.replace
     count = 0
 
     def die(*event):
@@ -83,13 +83,13 @@ def arm(at):
         die("fsync", count)
         fsync(descriptor)
 
-    def dying_replace(self, target):
+    def dying_replace(source, target):
         die("before", Path(target).name)
-        moved = replace(self, target)
+        moved = replace(source, target)
         die("after", Path(target).name)
         return moved
 
-    os.fsync, Path.replace = dying_fsync, dying_replace
+    os.fsync, os.replace = dying_fsync, dying_replace
 
 
 def test_sampling_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_run(tmp_path, undisturbed):

@@ -8,6 +8,7 @@
 # With the name of an account, accounts are kept: by slurmdbd, in a MariaDB of its own. LIMITS is `looks` (the default: memory is looked at
 # each second) or `cgroups`: the kernel holds each job to its memory and finds all its processes.
 set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin # where munged and the daemons of SLURM are; not every shell of root has it
 
 dir=$1 cpus=$2 memory=$3 account=${4:-} limits=${5:-looks}
 mkdir -p "$dir"/{etc,run,log,state,spool}

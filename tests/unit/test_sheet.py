@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import string
 from pathlib import Path
@@ -150,7 +151,7 @@ def test_a_reader_never_sees_half_a_sheet(tmp_path: Path, monkeypatch: pytest.Mo
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "replace", die)
+    monkeypatch.setattr(os, "replace", die)
     with pytest.raises(KeyboardInterrupt):
         write_sheet(path, {})
     assert path.read_bytes() == before
