@@ -11,6 +11,7 @@ All have the same shards (1024 pixels), chunks (256 pixels), levels and 2x2 mean
 zstd level 1, bitshuffle, a chunk in one piece); bioio and ngff-zarr choose theirs. cvdm and tensorstore add a CRC-32C to every chunk and
 sync every file to the disk; the others do neither.
 
+All stores but two have the axes (plane, Y, X); cvdm and "tensorstore-tczyx" write (T, C, Z, Y, X), which makes twice the folders.
 "cvdm" is the whole stage: registration, header checks, checksums of all that is read and written, pyramid, receipt, validation. "hashes"
 is what the checksums in it cost, which no other way takes. "floor" is the least that any way must do: read the bytes, compress every
 level, write the result; it makes a pyramid too, but that is not counted.
@@ -32,8 +33,8 @@ import tifffile
 
 WAYS = Path(__file__).with_name("ingest_ways.py")
 OWN = ("floor", "cvdm", "hashes")
-OTHER = ("tensorstore", "ngff-zarr", "ome-zarr", "bioio")
-SLOW = OTHER[1:]
+OTHER = ("tensorstore", "tensorstore-tczyx", "ngff-zarr", "ome-zarr", "bioio")
+SLOW = OTHER[2:]
 PARTS = ("floor", "hashes")  # of which a part of the process counts, and which leave no store
 SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLOSC_NTHREADS"), "1")
 

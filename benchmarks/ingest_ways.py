@@ -151,26 +151,38 @@ def cvdm(kind: str, source: Path, out: Path) -> None:
     ingest(config, "image")
 
 
-def tensorstore(kind: str, source: Path, out: Path) -> None:
-    """Write shard by shard with tensorstore, which syncs every file as cvdm does; pyramid in the same pass."""
+def tensorstore(kind: str, source: Path, out: Path, five: bool = False) -> None:
+    """Write shard by shard with tensorstore, which syncs every file as cvdm does; pyramid in the same pass.
+
+    The store has the axes (plane, Y, X), or with `five` those of cvdm, (T, C, Z, Y, X), which make twice the folders.
+    """
     number, height, width = size_of(source)
+    many = (number, 1, 1) if kind == "files" else (1, 1, number)
+    front = many if five else (number,)
+    ones = [1] * len(front)
     stores = []
     for level in range(level_count(height, width)):
         packed = {"cname": "zstd", "clevel": 1, "shuffle": "bitshuffle", "typesize": 2, "blocksize": BLOCK}
         inner = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "blosc", "configuration": packed}, {"name": "crc32c"}]
         index = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
-        sharding = {"chunk_shape": [1, CHUNK, CHUNK], "codecs": inner, "index_codecs": index, "index_location": "end"}
+        sharding = {"chunk_shape": [*ones, CHUNK, CHUNK], "codecs": inner, "index_codecs": index, "index_location": "end"}
         metadata = {
-            "shape": [number, height >> level, width >> level],
+            "shape": [*front, height >> level, width >> level],
             "data_type": "uint16",
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, SHARD, SHARD]}},
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [*ones, SHARD, SHARD]}},
             "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
         }
         spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(out / "image.zarr" / str(level))}, "metadata": metadata}
         context = ts.Context({"data_copy_concurrency": {"limit": 1}, "file_io_concurrency": {"limit": 1}})
         stores.append(ts.open(spec, create=True, context=context).result())
     for level, plane, top, left, pixels in whole_shards(blocks(source), (number, height, width)):
-        stores[level][plane, top : top + pixels.shape[0], left : left + pixels.shape[1]].write(pixels).result()
+        place = tuple(plane if size > 1 else 0 for size in front)
+        stores[level][(*place, slice(top, top + pixels.shape[0]), slice(left, left + pixels.shape[1]))].write(pixels).result()
+
+
+def tensorstore_tczyx(kind: str, source: Path, out: Path) -> None:
+    """Write the very store that cvdm writes."""
+    tensorstore(kind, source, out, five=True)
 
 
 def ngff_zarr(kind: str, source: Path, out: Path) -> None:
@@ -239,6 +251,7 @@ WAYS = {
     "hashes": hashes,
     "cvdm": cvdm,
     "tensorstore": tensorstore,
+    "tensorstore-tczyx": tensorstore_tczyx,
     "ngff-zarr": ngff_zarr,
     "ome-zarr": ome_zarr,
     "bioio": bioio,

@@ -193,12 +193,13 @@ def _write(image: _Image, store: StoreSettings, progress: Progress) -> dict[str,
     header = image.planes.header
     regions = shards(header.shape, store.shard)
     bar = progress.add_task(f"{image.info.attributes['acquisition']}, {image.role}", total=len(regions))
-    create_image(image.partial, header.shape, stored_dtype(header), store)
+    dtype = stored_dtype(header)
+    create_image(image.partial, header.shape, dtype, store)
     writer = PyramidWriter(image.partial)
     written: dict[str, list[Any]] = {}
     for region in regions if header.by_rows else nested(header.shape, store.shard):
         plane = image.planes.read(region.t, region.c, region.z, region.y, region.x)
-        written.update(writer.write(region, plane.astype(stored_dtype(header), copy=False)))
+        written.update(writer.write(region, plane.astype(dtype, copy=False)))
         progress.advance(bar)
     if header.ome_xml is not None:
         write_ome_xml(image.partial, header.ome_xml)

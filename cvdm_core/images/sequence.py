@@ -110,6 +110,7 @@ class SequencePlanes:
         self._opened = opened
         self._open: tuple[Path, TiffPlanes] | None = None
         self._first: TiffPlanes | None = None
+        self._twins: set[Path] = set()
         self.files = tuple(self._found.values())
         self.header = self._compared(pattern)
 
@@ -127,8 +128,7 @@ class SequencePlanes:
     def _planes(self, file: Path) -> TiffPlanes:
         if self._open is None or self._open[0] != file:
             self._opened.close()
-            twin = self._first.twin(file) if self._first else None
-            planes = closing(twin) if twin else open_planes(file, self._pages)
+            planes = closing(self._first.twin(file)) if self._first and file in self._twins else open_planes(file, self._pages)
             self._open = (file, self._opened.enter_context(planes))
         return self._open[1]
 
@@ -160,7 +160,10 @@ class SequencePlanes:
         if self._first is None:
             with open_planes(file, self._pages) as self._first:
                 return self._first.header
-        return self._first.header if self._first.twin(file) else read_header(file, self._pages)
+        if not self._first.has_twin(file):
+            return read_header(file, self._pages)
+        self._twins.add(file)
+        return self._first.header
 
     @property
     def files_key(self) -> tuple[str, ...]:

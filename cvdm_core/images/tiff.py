@@ -143,22 +143,24 @@ class TiffPlanes:
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
 
-    def twin(self, path: Path) -> TiffPlanes | None:
-        """Return the planes of another file that differs from this one in nothing but the values of its pixels; None if it does.
+    def has_twin(self, path: Path) -> bool:
+        """Whether another file differs from this one in nothing but the values of its pixels.
 
         All other bytes are compared, so that everything but the pixels was read already when this file was. Only files that hold one
         uncompressed image, and nothing that depends on files beside them, have twins.
         """
         if not self._plain or self._layout.contiguous_at is None or self.files != (self._path,):
-            return None
+            return False
         start = self._layout.contiguous_at
         end = start + math.prod(self.header.shape) * self._key.dtype.itemsize
         if self._around is None:
             self._around = _around(self._path, start, end)
+        return self._around is not None and _around(path, start, end) == self._around
+
+    def twin(self, path: Path) -> TiffPlanes:
+        """Return the planes of another file of which `has_twin` holds; it is opened when a region is read."""
         twin = copy(self)
         twin._descriptors, twin._cache, twin._cached_bytes, twin._band = OrderedDict(), OrderedDict(), 0, None
-        if self._around is None or _around(path, start, end) != self._around:
-            return None
         twin._path, twin._contiguous_file, twin.files = path, str(path), (path,)
         return twin
 
