@@ -284,7 +284,7 @@ if __name__ == "__main__":
         from cvdm_core.acquisitions.register import register
         from cvdm_core.config import parse
         from cvdm_core.sheet import Acquisition, write_sheet
-    elif way == "tensorstore":
+    elif way.startswith("tensorstore"):
         import tensorstore as ts
     else:
         import dask
