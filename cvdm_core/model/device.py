@@ -68,10 +68,17 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """Return the context in which the network is called; in float32 it changes nothing."""
-    if dtype == torch.float32:
-        return nullcontext()
-    return torch.autocast(device.type, dtype=dtype)
+    """Return the context in which the network is called.
+
+    float32 means float32: PyTorch lets cuDNN convolve in TF32 (10 bits of mantissa) unless told otherwise, and choose algorithms that
+    add in another order each time. On a CPU it changes nothing.
+    """
+    if dtype != torch.float32:
+        return torch.autocast(device.type, dtype=dtype)
+    if device.type == "cuda":
+        flags: AbstractContextManager[object] = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+        return flags
+    return nullcontext()
 
 
 def keep_freed_memory() -> None:

@@ -12,7 +12,7 @@ from torch.distributions import Normal, kl_divergence
 
 from cvdm_core.config import ModelSettings
 from cvdm_core.errors import UserError
-from cvdm_core.model import DenoiserSpec, ModelSpec, Restorer, ScheduleSpec, build_model, resolve_precision
+from cvdm_core.model import DenoiserSpec, ModelSpec, Restorer, ScheduleSpec, autocast, build_model, resolve_precision
 from cvdm_core.model.diffusion import diffuse, prior_divergence, stratified_times
 
 TINY = ModelSpec(denoiser=DenoiserSpec(base_channels=4), schedule=ScheduleSpec(base_channels=4), residual_std=0.3)
@@ -152,6 +152,14 @@ def test_lambda_is_computed_in_full_precision_under_autocast() -> None:
         estimate = model.predict_x0(image, image, lam, 0.5)
     assert torch.equal(lam, model.schedule.condition(image))
     assert estimate.dtype == torch.float32
+
+
+def test_float32_on_a_gpu_is_neither_tf32_nor_another_sum_each_time() -> None:
+    cudnn = torch.backends.cudnn
+    with autocast(torch.device("cuda"), torch.float32):
+        assert (cudnn.allow_tf32, cudnn.deterministic) == (False, True)
+    with autocast(CPU, torch.bfloat16):
+        assert torch.nn.functional.conv2d(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 3, 3)).dtype == torch.bfloat16
 
 
 def test_the_default_description_is_that_of_the_default_configuration_and_survives_a_round_trip() -> None:
