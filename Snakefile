@@ -17,7 +17,7 @@ include: "workflow/rules/targets.smk"
 include: "workflow/rules/ingest.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/restore.smk"
-include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/finish.smk"
 include: "workflow/rules/verify.smk"
 
 
@@ -41,11 +41,6 @@ rule ingest_all:
 rule train_only:
     input:
         model=own_model,
-
-
-rule restore_all:
-    input:
-        receipts=all_restored,
 
 
 onstart:

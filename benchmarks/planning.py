@@ -71,7 +71,7 @@ def prepare_night(folder: Path, acquisitions: int, new: int) -> None:
         receipts = [paths.ingest_receipt(config, each.acquisition)]
         if each.split in config.restore:
             receipts += [paths.block_receipt(config, each.acquisition, block) for block in range(3)]
-            receipts += [place(config, each.acquisition) for place in (paths.stitch_receipt, paths.evaluate_receipt, paths.report_receipt)]
+            receipts += [paths.evaluate_receipt(config, each.acquisition), paths.report_receipt(config, each.acquisition)]
             receipts += [paths.report_page(config, each.acquisition), paths.restored_folder(config, each.acquisition) / "metrics.tsv"]
         for receipt in [*receipts, *map(Path, filter(None, (each.input, each.target)))]:
             (folder / receipt).parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from cvdm_core.routing import Router
 from cvdm_core.sheet import Acquisition
 from cvdm_core.workload import block_megapixels, megapixels, training_megapixels
 
-WORKS_AT = {"ingest": ("ingest",), "stitch": ("stitch",), "evaluate": ("evaluate", "report")}
+WORKS_AT = {"ingest": ("ingest",), "finish": ("stitch", "evaluate", "report")}
 """The stages that a job of a rule goes through, apart from sampling."""
 
 
@@ -78,8 +78,8 @@ def _work(router: Router, row: Acquisition, planned: Mapping[tuple[str, str], in
     reducible = whole and own.model.objective == "diffusion"
     return Work(
         name,
-        before=(seconds("ingest"),) if planned.get((name, "ingest")) else (),
-        after=tuple(seconds(rule) for rule in ("stitch", "evaluate") if planned.get((name, rule))),
+        before=seconds("ingest") if planned.get((name, "ingest")) else 0.0,
+        after=seconds("finish") if planned.get((name, "finish")) else 0.0,
         blocks=blocks,
         block_seconds=partial(block_seconds, row),
         samples=own.sampling.samples,

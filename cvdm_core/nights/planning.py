@@ -23,15 +23,15 @@ class Work:
     Attributes
     ----------
     name : the acquisition.
-    before, after : seconds of the jobs before and after sampling, one after the other, on CPUs.
+    before, after : seconds of the job before and of the one after sampling, on CPUs; 0 where there is none.
     blocks : jobs of sampling.
     block_seconds : seconds of one of them, by the number of samples.
     samples : how many samples are wanted; `fewest` is how many will do.
     """
 
     name: str
-    before: tuple[float, ...] = ()
-    after: tuple[float, ...] = ()
+    before: float = 0.0
+    after: float = 0.0
     blocks: int = 0
     block_seconds: Callable[[int], float] = field(default=lambda samples: 0.0)
     samples: int = 1
@@ -149,13 +149,9 @@ class _Simulation:
 
     def add(self, work: Work, samples: int) -> float:
         """Run all jobs of an acquisition, and return when the last of them ends."""
-        now = 0.0
-        for seconds in work.before:
-            now = self.jobs.run(now, seconds)
+        now = self.jobs.run(0.0, work.before) if work.before else 0.0
         if work.blocks:
             ready = max(now, self.capacity.sampling_from)
             each = work.block_seconds(samples)
             now = max(self.sampling.run(ready, each) for _ in range(work.blocks))
-        for seconds in work.after:
-            now = self.jobs.run(now, seconds)
-        return now
+        return self.jobs.run(now, work.after) if work.after else now

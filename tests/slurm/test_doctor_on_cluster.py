@@ -44,7 +44,7 @@ def test_a_right_profile_has_no_failure_and_every_rule_is_looked_at(site: Site) 
     status, lines = examined(site, edit())
     assert status == 0, lines
     assert not [line for line in lines if line.startswith("fail")]
-    for rule in ("ingest", "train", "sample", "stitch", "evaluate"):
+    for rule in ("ingest", "train", "sample", "finish"):
         assert any(line.startswith(f"ok    {rule}: ") for line in lines), lines
     assert not [line for line in lines if " all: " in line]
     assert "ok    train: 2 CPUs, 3000 MB, 60 min, 1 GPU in the partition cpu" in lines

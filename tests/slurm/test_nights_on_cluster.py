@@ -100,7 +100,7 @@ def test_what_does_not_fit_by_the_deadline_as_measured_in_the_night_before_is_de
     stages = {"ingest": "", "sample": "tiny", "stitch": "tiny", "evaluate": "tiny", "report": "tiny"}
     expected = [expected_seconds(throughput, stage, megapixels(config, row, stage), model) for stage, model in stages.items()]
     assert all(seconds is not None and seconds > 0 for seconds in expected), "the first night was measured"
-    one = 4 * BETWEEN_JOBS_S + sum(seconds or 0 for seconds in expected)
+    one = 3 * BETWEEN_JOBS_S + sum(seconds or 0 for seconds in expected)
     by = time.strftime("%H:%M", time.localtime(time.time() + 60 + 1.5 * one / 0.9))
 
     second = site.typed(f"cvdm night --profile slurm --by {by}", timeout=1500)

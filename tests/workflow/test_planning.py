@@ -48,7 +48,7 @@ def test_every_configuration_of_the_repository_can_be_planned(facility: Facility
     write_sheet(facility.folder / config.acquisitions, rows)
     plan = facility.planned("--configfile", *files)
     assert plan["train"] == 1
-    assert plan["evaluate"] == sum(row.split in config.restore for row in rows.values())
+    assert plan["finish"] == sum(row.split in config.restore for row in rows.values())
 
 
 def test_both_profiles_are_understood_under_the_names_the_documentation_gives(facility: Facility) -> None:
@@ -66,7 +66,7 @@ def test_jobs_follow_from_the_sizes_in_the_sheet(facility: Facility) -> None:
     write_sheet(
         facility.sheet, sheet_of(registered("a", "train"), registered("b", "test", 1024), registered("c", "predict", 2500, size_c=2))
     )
-    assert facility.planned() == {"ingest": 3, "train": 1, "sample": 1 + 13, "stitch": 2, "evaluate": 2}
+    assert facility.planned() == {"ingest": 3, "train": 1, "sample": 1 + 13, "finish": 2}
 
 
 def test_a_row_that_is_not_measured_is_left_out(facility: Facility) -> None:
@@ -80,7 +80,7 @@ def test_without_training_pairs_a_model_that_is_there_is_used(facility: Facility
     receipt = facility.folder / "models/tiny/train.json"
     receipt.parent.mkdir(parents=True)
     receipt.write_text("{}")
-    assert facility.planned() == {"ingest": 1, "sample": 32, "stitch": 1, "evaluate": 1}
+    assert facility.planned() == {"ingest": 1, "sample": 32, "finish": 1}
 
 
 def test_without_training_pairs_and_without_a_model_one_sentence_says_so(facility: Facility) -> None:
@@ -123,7 +123,7 @@ def test_time_grows_with_the_image_and_no_rule_names_retries(facility: Facility)
     small = requests(facility)
     write_sheet(facility.sheet, sheet_of(registered("a", "train"), registered("b", "predict", 16_384)))
     large = requests(facility)
-    assert all(large[rule]["runtime"] > small[rule]["runtime"] > 0 for rule in ("ingest", "sample", "stitch", "evaluate"))
+    assert all(large[rule]["runtime"] > small[rule]["runtime"] > 0 for rule in ("ingest", "sample", "finish"))
     assert not [rules for rules in (ROOT / "workflow/rules").glob("*.smk") if "retries:" in rules.read_text()]
 
 

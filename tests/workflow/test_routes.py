@@ -15,7 +15,7 @@ from cvdm_core.sheet import read_sheet, write_sheet
 
 SIM = {"instrument": "SIM*", "model": "brought"}
 REST = {"model": "tiny"}
-ONE_AGAIN = {"sample": 1, "stitch": 1, "evaluate": 1}  # at scale 1 the image is one shard
+ONE_AGAIN = {"sample": 1, "finish": 1}  # at scale 1 the image is one shard
 
 
 def state_instrument(facility: Facility, name: str, instrument: str) -> None:
@@ -38,7 +38,7 @@ def two_models(finished: Facility, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_a_table_makes_only_that_run_again_which_now_has_another_model(two_models: Facility, tmp_path: Path) -> None:
     copy = two_models.copy(tmp_path / "facility")
-    shown_anew = {"evaluate": 1}  # because its row of the sheet has changed
+    shown_anew = {"finish": 1}  # because its row of the sheet has changed
     copy.configure(routing=[REST])
     assert copy.planned() == shown_anew
     copy.configure(routing=[SIM, REST])

@@ -16,7 +16,7 @@ from cvdm_core.records.throughput import throughput_file
 from cvdm_core.sheet import read_sheet, write_sheet
 
 RESTORED = ("held-out", "new")
-SAMPLED = {"sample": 4, "stitch": 2, "evaluate": 2}
+SAMPLED = {"sample": 4, "finish": 2}
 
 
 def test_rule_all_leaves_images_metrics_pages_and_an_index(finished: Facility) -> None:
@@ -56,7 +56,7 @@ def test_verify_finds_what_the_receipts_say(finished: Facility, tmp_path: Path) 
         ({"sampling": {"steps": 3}}, SAMPLED),
         ({"store": {"output_dtype": "uint16"}}, SAMPLED),
         ({"store": {"compressor": "lz4"}}, {"ingest": 4, "train": 1, **SAMPLED}),
-        ({"evaluation": {"richardson_lucy_iterations": 3}}, {"evaluate": 2}),
+        ({"evaluation": {"richardson_lucy_iterations": 3}}, {"finish": 2}),
         ({"model": {"name": "other"}}, {"train": 1, **SAMPLED}),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else None,
@@ -73,7 +73,7 @@ def test_a_night_in_which_one_acquisition_is_new_plans_only_that_one(finished: F
     copy = finished.copy(tmp_path / "facility")
     copy.acquire("tonight", "predict", target=False)
     assert copy.run("cvdm", "register").returncode == 0
-    assert copy.planned() == {"ingest": 1, "sample": 2, "stitch": 1, "evaluate": 1}
+    assert copy.planned() == {"ingest": 1, "sample": 2, "finish": 1}
 
 
 def test_the_measured_throughput_is_kept_and_a_change_of_it_runs_nothing_again(finished: Facility, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_changed_package_version_runs_everything_again(finished: Facility, tmp
 @pytest.mark.parametrize(
     ("changes", "runs_again"),
     [
-        ({"note": "seen by Anna"}, {"evaluate": 1}),
+        ({"note": "seen by Anna"}, {"finish": 1}),
         ({"samples": 1}, {name: SAMPLED[name] // 2 for name in SAMPLED}),
         ({"urgent": 9}, {}),
     ],

@@ -130,7 +130,6 @@ RESTORED_LOGS = f"{ACQUISITION_LOGS}/{{model}}"
 INGEST_RECEIPT = str(paths.ingest_receipt(CONFIG, A))
 TRAIN_RECEIPT = str(paths.train_receipt(ANY))
 BLOCK_RECEIPT = str(paths.restored_folder(ANY, A) / "blocks" / "{block}.json")
-STITCH_RECEIPT = str(paths.stitch_receipt(ANY, A))
 EVALUATE_RECEIPT = str(paths.evaluate_receipt(ANY, A))
 METRICS_TABLE = str(paths.restored_folder(ANY, A) / "metrics.tsv")
 REPORT_RECEIPT = str(paths.report_receipt(ANY, A))

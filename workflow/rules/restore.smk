@@ -1,4 +1,4 @@
-"""Restoration: block jobs that write whole shards in parallel, then one job an acquisition that checks and publishes."""
+"""Restoration: block jobs that write whole shards in parallel; `finish` checks and publishes them."""
 
 
 rule sample:
@@ -24,25 +24,3 @@ rule sample:
     shell:
         "CVDM_ATTEMPT={resources.attempt} "
         "cvdm sample {params.config:q} --acquisition {wildcards.acquisition:q} --block {wildcards.block} --threads {threads} > {log:q} 2>&1"
-
-
-rule stitch:
-    input:
-        blocks=block_receipts,
-    output:
-        receipt=STITCH_RECEIPT,
-    params:
-        config=config_options,
-        version=VERSION,
-        settings=settings("store"),
-    log:
-        f"{RESTORED_LOGS}/stitch.log",
-    threads: 1
-    resources:
-        # One shard of each pyramid level.
-        mem_mb=lambda wildcards, attempt: memory_mb("stitch", 2000, wildcards.model) * attempt,
-        runtime=lambda wildcards, attempt: minutes_for(wildcards, "stitch") * attempt,
-        attempt=lambda wildcards, attempt: attempt,
-    priority: priority
-    shell:
-        "CVDM_ATTEMPT={resources.attempt} cvdm stitch {params.config:q} --acquisition {wildcards.acquisition:q} > {log:q} 2>&1"

@@ -29,7 +29,7 @@ def row(name: str, **values: object) -> Acquisition:
 
 
 def all_jobs(name: str, blocks: int = 2) -> list[Job]:
-    return [Job(rule, name, 1) for rule in ["ingest", *["sample"] * blocks, "stitch", "evaluate"]]
+    return [Job(rule, name, 1) for rule in ["ingest", *["sample"] * blocks, "finish"]]
 
 
 def last(config: Config) -> Night:
