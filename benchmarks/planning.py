@@ -78,7 +78,9 @@ def prepare_night(folder: Path, acquisitions: int, new: int) -> None:
             (folder / receipt).write_text("{}")
     (folder / paths.train_receipt(config)).parent.mkdir(parents=True)
     (folder / paths.train_receipt(config)).write_text("{}")
-    cpu_seconds(folder, "--snakefile", f"{ROOT}/Snakefile", "--cores", "1", "--touch", "--quiet")
+    cpu_seconds(
+        folder, "--snakefile", f"{ROOT}/Snakefile", "--cores", "10000", "--touch", "--quiet"
+    )  # each round of the scheduler looks at all ready jobs
     prepare(folder, acquisitions)
 
 
