@@ -34,9 +34,10 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PIP) --constraint requirements.lock $(TORCH)
 	@echo "installing $$(grep -c == requirements.lock) packages of requirements.lock"
 	@$(PIP) $(UV)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --requirement requirements.lock \
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --requirement requirements.lock \
 	  || $(PIP) --no-deps --requirement requirements.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q cvdm_core
 	@touch $@
 
 demo: $(STAMP) demo/raw/acquisitions.tsv  ## simulate acquisitions, train, restore, and write the report
