@@ -11,10 +11,9 @@ TORCH ?= torch==2.13.0
 
 BIN := .env/bin
 STAMP := .env/made-$(shell echo '$(TORCH)' | cksum | cut -d' ' -f1)
-# Not compiled beforehand: Python compiles the files that are used, once, and 2 CPU-minutes are saved. Where the environment forbids it to
-# keep what it compiled (many container images do), each of a hundred processes would compile torch and xarray anew: 8 CPU-seconds each.
-export PYTHONDONTWRITEBYTECODE :=
-PIP := $(BIN)/pip --disable-pip-version-check --quiet install --no-compile
+# Compiled beforehand, for half a minute once: whoever may not write here, or is told not to (many container images do), would compile
+# what is used in every process: 2 CPU-seconds for Snakemake, twice in each cluster job, and 3 for torch.
+PIP := $(BIN)/pip --disable-pip-version-check --quiet install
 # uv unpacks the lock with a tenth of pip's CPU time, but knows nothing of pip's configuration (mirrors): pip stands in where it fails.
 UV := uv==0.13.9
 

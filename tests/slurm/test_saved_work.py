@@ -38,7 +38,7 @@ def test_a_sampling_that_meets_its_time_limit_goes_on_from_the_last_finished_sha
     assert trained.returncode == 0, trained.stdout + trained.stderr
     begun = "            shard_begin = time.perf_counter()\n"
     change(site, "cvdm_core/restoration/sample.py", begun, f"{begun}            time.sleep({SHARD_SECONDS})\n")
-    runtime = "runtime=lambda wildcards, attempt: minutes_for_block(wildcards) * attempt,"
+    runtime = "runtime=per_attempt(minutes_for_block),"
     change(site, "workflow/rules/restore.smk", runtime, "runtime=lambda wildcards, attempt: [0, 1, 20, 20][attempt],")
 
     done = site.typed(f"{WITHOUT_GPUS}", timeout=800)

@@ -266,6 +266,11 @@ def settings(*sections, **excluded):
     return [getattr(CONFIG, section).model_dump_json(exclude=excluded.get(section)) for section in sections]
 
 
+def per_attempt(asked):
+    """Return a resource: what `asked` returns, times the attempt, so that a job that failed for want of it gets more."""
+    return signed(lambda wildcards, attempt: asked(wildcards) * attempt)
+
+
 def own(wildcards):
     """Return the configuration with the acquisition's model; of a pair for training the configuration as it is."""
     return TO_RESTORE.get(wildcards.acquisition, CONFIG)

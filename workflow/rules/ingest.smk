@@ -16,9 +16,9 @@ rule ingest:
     threads: 1
     resources:
         # One row of shards is held at a time, whatever the image: the rest is Python and its libraries.
-        mem_mb=lambda wildcards, attempt: memory_mb("ingest", 2000) * attempt,
-        runtime=lambda wildcards, attempt: minutes_for(wildcards, "ingest") * attempt,
-        attempt=lambda wildcards, attempt: attempt,
+        mem_mb=per_attempt(lambda wildcards: memory_mb("ingest", 2000)),
+        runtime=per_attempt(lambda wildcards: minutes_for(wildcards, "ingest")),
+        attempt=per_attempt(lambda wildcards: 1),
     priority: priority
     shell:
         "CVDM_ATTEMPT={resources.attempt} cvdm ingest {params.config:q} --acquisition {wildcards.acquisition:q} > {log:q} 2>&1"

@@ -16,9 +16,9 @@ rule sample:
     threads: 4
     resources:
         # All samples of one shard with its halo, in float32, and the network's activations on one tile.
-        mem_mb=lambda wildcards, attempt: memory_mb("sample", 4000, wildcards.model) * attempt,
-        runtime=lambda wildcards, attempt: minutes_for_block(wildcards) * attempt,
-        attempt=lambda wildcards, attempt: attempt,
+        mem_mb=per_attempt(lambda wildcards: memory_mb("sample", 4000, wildcards.model)),
+        runtime=per_attempt(minutes_for_block),
+        attempt=per_attempt(lambda wildcards: 1),
         slurm_extra=nice,
     priority: priority
     shell:

@@ -16,9 +16,9 @@ rule train:
     threads: 8
     resources:
         # Crops are read from the stores as they are needed; a worker process holds what the main process holds.
-        mem_mb=lambda wildcards, attempt: memory_mb("train", 6000 + 2000 * CONFIG.training.workers) * attempt,
-        runtime=lambda wildcards, attempt: minutes_for_training() * attempt,
-        attempt=lambda wildcards, attempt: attempt,
+        mem_mb=per_attempt(lambda wildcards: memory_mb("train", 6000 + 2000 * CONFIG.training.workers)),
+        runtime=per_attempt(lambda wildcards: minutes_for_training()),
+        attempt=per_attempt(lambda wildcards: 1),
     wildcard_constraints:
         model=TRAINED_HERE,
     priority: FIRST
