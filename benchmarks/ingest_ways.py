@@ -130,7 +130,7 @@ def hashes(kind: str, source: Path, out: Path) -> None:
         sha256_file(path)
     for path in sorted((out / "results/image/raw.ome.zarr").rglob("*")):
         if path.is_file():
-            sha256_file(path)
+            checksum_file(path)
 
 
 def cvdm(kind: str, source: Path, out: Path) -> None:
@@ -278,6 +278,7 @@ if __name__ == "__main__":
 
         blosc.use_threads = False
     elif way == "hashes":
+        from cvdm_core.files import checksum_file
         from cvdm_core.records.receipts import sha256_file
     elif way == "cvdm":
         from cvdm_core.acquisitions.ingest import ingest

@@ -10,10 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from blake3 import blake3
+
 from cvdm_core.errors import DiskFullError
 
 PARTIAL = ".partial"
 """Ending of what is not finished yet."""
+
+PIECE_BYTES = 1 << 20
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -141,3 +145,20 @@ def replace_folder(partial: Path, final: Path) -> None:
         final.replace(old)
     partial.replace(final)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def checksum(content: bytes) -> str:
+    """Return `blake3:` and 64 hexadecimal digits: what receipts hold of each file of a store, of which there are thousands.
+
+    As hard to forge as sha256, in a third of its time, or a tenth where the CPU has no instructions for sha256. `b3sum` gives the same.
+    """
+    return f"blake3:{blake3(content).hexdigest()}"
+
+
+def checksum_file(path: str | Path) -> str:
+    """Return the `checksum` of a file, reading it piece by piece."""
+    hasher = blake3()
+    with open(path, "rb", buffering=0) as stream:
+        while piece := stream.read(PIECE_BYTES):
+            hasher.update(piece)
+    return f"blake3:{hasher.hexdigest()}"

@@ -10,7 +10,6 @@ A store is written in this order: `create_image`, every shard (`write_region`, `
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import uuid
@@ -26,7 +25,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from cvdm_core.config import StoreSettings
 from cvdm_core.errors import UserError
-from cvdm_core.files import write_file
+from cvdm_core.files import checksum, write_file
 from cvdm_core.images.pyramid import level_shape, levels
 from cvdm_core.images.shards import block_bytes, chunks, codec, encode_shard, fill_value
 from cvdm_core.images.tiles import Shape, Shard
@@ -188,7 +187,7 @@ def write_region(folder: Path, region: Shard, plane: NDArray[Any], path_in_store
     Returns
     -------
     dict
-        Bytes and sha256 of each file, by its name relative to `folder`: what a receipt holds.
+        Bytes and checksum of each file, by its name relative to `folder`: what a receipt holds.
 
     Raises
     ------
@@ -232,7 +231,7 @@ def write_level(
             content = _encode(pixels[top - rows.start :, left - columns.start :][:edge, :edge], layout)
             name = prefix + layout.file_name(level, (*place, top // edge, left // edge))
             write_file(f"{folder}/{name}", content)
-            written[name] = [len(content), hashlib.sha256(content).hexdigest()]
+            written[name] = [len(content), checksum(content)]
     return written
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cvdm_core.errors import UserError
-from cvdm_core.files import PARTIAL, files_below
+from cvdm_core.files import PARTIAL, checksum_file, files_below
 from cvdm_core.records.receipts import read_json, sha256_file
 
 STORE = ".ome.zarr"
@@ -38,14 +38,14 @@ class Tally:
 def folder_checksums(
     folder: Path, known: Mapping[str, list[Any]] | None = None, files: Sequence[str] | None = None
 ) -> dict[str, dict[str, list[Any]]]:
-    """Return bytes and sha256 of every file of a store, by its path inside the store: what `Receipt.wrote` holds for a store.
+    """Return bytes and checksum of every file of a store, by its path inside the store: what `Receipt.wrote` holds for a store.
 
     `known` has those that were taken while the files were written; they are not read again, and stand for what was meant. `files`
     are the names of all, from a caller who has listed them already.
     """
     known = known or {}
     names = files_below(folder) if files is None else files
-    return {"files": {name: known.get(name) or [(folder / name).stat().st_size, sha256_file(folder / name)] for name in names}}
+    return {"files": {name: known.get(name) or [(folder / name).stat().st_size, checksum_file(folder / name)] for name in names}}
 
 
 def verify(folders: Sequence[Path], check_store: Callable[[Path], None] | None = None, tally: Tally | None = None) -> list[str]:
@@ -156,6 +156,6 @@ def _check_file(path: Path, size: int | None, checksum: str, name: str, tally: T
     tally.bytes += found
     if size is not None and found != size:
         return [f"{name} has {found} bytes instead of {size}; run the stage that writes it again."]
-    if sha256_file(path) != checksum:
+    if (sha256_file if size is None else checksum_file)(path) != checksum:
         return [f"{name} has changed since it was written; run the stage that writes it again."]
     return []

@@ -13,7 +13,7 @@ from rich.progress import track
 
 from cvdm_core import paths
 from cvdm_core.config import Config
-from cvdm_core.files import PARTIAL, files_below
+from cvdm_core.files import PARTIAL, checksum_file, files_below
 from cvdm_core.images.mosaic import ATTRIBUTE as MOSAIC
 from cvdm_core.images.omezarr import create_image
 from cvdm_core.images.omezarr_metadata import ImageInfo, display_windows, target_origin_um, write_metadata
@@ -22,7 +22,6 @@ from cvdm_core.images.reading import open_image
 from cvdm_core.images.stored import StoredLevel
 from cvdm_core.images.tiles import Shard, shards
 from cvdm_core.model.folder import LoadedModel
-from cvdm_core.records.receipts import sha256_file
 from cvdm_core.restoration.plan import Files, Plan, ShardReceipts, path_in_store
 
 LARGEST_INTEGER = 65_535
@@ -41,7 +40,7 @@ def build_store(
     store : Path
         The complete store, not yet in its final place.
     files : dict
-        Bytes and sha256 of each of its files.
+        Bytes and checksum of each of its files.
     held : dict
         `held`, with the level-0 files as they are in that store.
     intensity_map : dict or None
@@ -63,7 +62,7 @@ def build_store(
         write_metadata(store, path_in_store(quantity), _describe(config, plan, model, quantity, intensity_map, store))
     for name in files_below(store):
         if name not in files and not name.endswith(PARTIAL):
-            files[name] = [(store / name).stat().st_size, sha256_file(store / name)]
+            files[name] = [(store / name).stat().st_size, checksum_file(store / name)]
     return store, files, held, intensity_map
 
 

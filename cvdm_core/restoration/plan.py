@@ -15,15 +15,16 @@ from typing import Any
 from cvdm_core import __version__, paths
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
+from cvdm_core.files import checksum_file
 from cvdm_core.images.tiles import Shape, Shard
 from cvdm_core.model.folder import LoadedModel
-from cvdm_core.records.receipts import fingerprint, read_json, sha256_file, write_json
+from cvdm_core.records.receipts import fingerprint, read_json, write_json
 from cvdm_core.restoration.statistics import statistics_of
 from cvdm_core.routing import Router
 from cvdm_core.sheet import Acquisition
 
 Files = dict[str, list[int | str]]
-"""Bytes and sha256 of files, by their name relative to a store."""
+"""Bytes and checksum (`cvdm_core.files`) of files, by their name relative to a store."""
 ShardReceipts = dict[int, dict[str, Any]]
 """What is recorded of shards, by their number: `files` and `ranges`."""
 
@@ -146,7 +147,7 @@ def differing(store: Path, files: Mapping[str, list[Any]]) -> list[str]:
 
 
 def _same(path: Path, size: int, digest: str) -> bool:
-    return path.is_file() and path.stat().st_size == size and sha256_file(path) == digest
+    return path.is_file() and path.stat().st_size == size and checksum_file(path) == digest
 
 
 def published_shards(plan: Plan) -> dict[str, dict[str, Any]] | None:

@@ -40,7 +40,7 @@ def sample_block(config: Config, acquisition: str, block: int) -> None:
     """Restore one block of an acquisition and write its receipt.
 
     Shards that are on disk already, from the same input, weights and settings, are kept. The receipt lists all shards of the block with
-    the bytes and sha256 of their files.
+    the bytes and checksums of their files.
 
     Raises
     ------

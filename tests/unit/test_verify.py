@@ -12,6 +12,7 @@ from store_tree import digests, fill, pixels, settings
 from typer.testing import CliRunner
 
 from cvdm_core.cli import app
+from cvdm_core.files import PIECE_BYTES, checksum, checksum_file
 from cvdm_core.images.publishing import publish
 from cvdm_core.records.receipts import sha256_file, stage, write_json
 from cvdm_core.records.verify import folder_checksums, verify
@@ -66,10 +67,19 @@ def test_the_command_says_in_one_line_what_it_checked_when_all_is_well(place: Pa
     assert result.exit_code == 1 and "weights.safetensors" in result.output and "everything" not in result.output
 
 
+def test_the_checksum_of_a_stores_file_is_blake3_however_it_is_read(tmp_path: Path) -> None:
+    # The empty input's, from the test vectors that the BLAKE3 team publishes.
+    assert checksum(b"") == "blake3:af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+    for length in (0, 1, PIECE_BYTES, 3 * PIECE_BYTES + 1):
+        content = bytes(range(251)) * (length // 251 + 1)
+        (tmp_path / "file").write_bytes(content[:length])
+        assert checksum_file(tmp_path / "file") == checksum(content[:length]) != checksum(content[: length + 1])
+
+
 def test_checksums_taken_while_writing_are_those_of_the_files(place: Path) -> None:
     store = Path("results/cells/raw.ome.zarr")
     taken = folder_checksums(store)["files"]
-    assert {name: digest for name, (_, digest) in taken.items()} == digests(store)
+    assert {name: digest for name, (_, digest) in taken.items()} == {name: checksum((store / name).read_bytes()) for name in digests(store)}
     assert folder_checksums(store, {SHARD: [1, "known"], "gone": [2, "x"]})["files"] == taken | {SHARD: [1, "known"]}
 
 
