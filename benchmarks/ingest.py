@@ -2,10 +2,10 @@
 
     python benchmarks/ingest.py --folder /scratch --others OTHERS/bin/python [--sets plane stack files] [--runs 5] [--slow-runs 3] [--small]
 
-OTHERS is an environment with tensorstore, ngff-zarr, ome-zarr, bioio-ome-zarr, bioio-tifffile, tifffile, imagecodecs, zarr and dask[array]. Every way
-runs in a process of its own, one after another, in turn (so that a slow minute hits all). CPU seconds (user + system, of the process and
-its children, one thread where a way lets one choose) and peak resident memory are medians, of the whole process and of what comes after
-its imports. Level 0 is read back and compared with the TIFF once for each way.
+OTHERS is an environment with tensorstore, ngff-zarr, ome-zarr, bioio-ome-zarr, bioio-tifffile, tifffile, imagecodecs, zarr and
+dask[array]. Every way runs in a process of its own, one after another, in turn (so that a slow minute hits all). CPU seconds (user +
+system, of the process and its children, one thread where a way lets one choose) and peak resident memory are medians, of the whole process
+and of what comes after its imports. Level 0 is read back and compared with the TIFF once for each way.
 
 All have the same shards (1024 pixels), chunks (256 pixels), levels and 2x2 means, and where a way lets one choose the same codec (blosc,
 zstd level 1, bitshuffle, a chunk in one piece); bioio and ngff-zarr choose theirs. cvdm and tensorstore add a CRC-32C to every chunk and
