@@ -123,6 +123,26 @@ def test_a_changed_cell_of_the_sheet_runs_again_exactly_what_depends_on_it(
     assert copy.planned() == runs_again
 
 
+def test_a_published_image_is_kept_where_only_its_measures_change_and_where_measuring_fails(finished: Facility, tmp_path: Path) -> None:
+    copy = finished.copy(tmp_path / "facility")
+    place = copy.folder / "results/new/tiny"
+    page, store = "results/new/tiny/report.json", place / "restored.ome.zarr"
+    written = {file: file.stat().st_mtime_ns for file in store.rglob("*") if file.is_file()}
+    copy.configure(evaluation={"richardson_lucy_iterations": 3})
+
+    (place / "curves.nc").unlink()
+    (place / "curves.nc").mkdir()  # what evaluate writes cannot be put there
+    failed = copy.snakemake(page)
+    assert failed.returncode != 0
+    assert (place / "stitch.json").is_file() and not (place / "report.html").exists()
+    assert "curves.nc" in (copy.folder / "logs/new/tiny/finish.log").read_text()
+
+    (place / "curves.nc").rmdir()
+    assert copy.snakemake(page).returncode == 0
+    assert (place / "report.html").is_file()
+    assert {file: file.stat().st_mtime_ns for file in store.rglob("*") if file.is_file()} == written
+
+
 def test_the_report_of_snakemake_holds_the_pages_with_captions(finished: Facility, tmp_path: Path) -> None:
     result = finished.run("snakemake", "--snakefile", f"{ROOT}/Snakefile", "--report", str(tmp_path / "report.zip"))
     assert result.returncode == 0, result.stdout + result.stderr
