@@ -12,6 +12,9 @@ from cvdm_core.sheet import Acquisition
 
 STAGES = ("ingest", "train", "sample", "stitch", "evaluate", "report")
 
+STAGES_OF = {"ingest": ("ingest",), "train": ("train",), "sample": ("sample",), "finish": ("stitch", "evaluate", "report")}
+"""The stages that a job of a rule of the workflow goes through, in order."""
+
 
 def megapixels(config: Config, row: Acquisition, stage: str) -> float:
     """Return the megapixels that a stage works through for a whole acquisition; for `sample`, in all its blocks together.

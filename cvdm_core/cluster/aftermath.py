@@ -14,6 +14,7 @@ from cvdm_core.cluster.status import LASTED, states_for_plugin
 from cvdm_core.cluster.verdict import mishaps, rule_of, subject_of, verdict
 from cvdm_core.records.failures import FailureClass, classes_of_jobs, failure_path, write_failure
 from cvdm_core.records.running import Running, announcements
+from cvdm_core.workload import STAGES_OF
 
 
 def settle(results: Path, names: Iterable[str]) -> None:
@@ -69,17 +70,21 @@ def _judged(who: Running, state: JobState | None, told_to_end: bool) -> tuple[Fa
 
 
 def _settle_run(results: Path, path: Path, names: list[str]) -> None:
-    """Write the notes that are missing for one run of the driver, and mark its jobs as looked at."""
+    """Write the notes that are missing for one run of the driver, and mark its jobs as looked at.
+
+    A note stands under the last stage of its job: only a success of the stage that a note names takes it away.
+    """
     states = read(path)
     looked_at = {(state.job, state.time) for state in states if state.settled}
     # By time, because a state that was looked at is written once more: a later attempt may still run, or have been done since.
     final = {state.comment: state for state in sorted(states, key=attrgetter("time"))}
     bad = [state for state in final.values() if state.state in FAILED and _over(state) and (state.job, state.time) not in looked_at]
     for state in bad:
-        stage, (subject, part) = rule_of(state.comment), subject_of(state.comment, names)
-        if not failure_path(results, stage, subject, part).exists():
+        rule, (subject, part) = rule_of(state.comment), subject_of(state.comment, names)
+        stages = STAGES_OF.get(rule, (rule,))
+        if not any(failure_path(results, stage, subject, part).exists() for stage in stages):
             began = datetime.fromtimestamp(state.time, UTC).isoformat(timespec="seconds")
-            who = Running(stage, subject, part, state.facts.get("BatchHost", ""), 0, 0, state.job, began)
+            who = Running(stages[-1], subject, part, state.facts.get("BatchHost", ""), 0, 0, state.job, began)
             write_failure(results, who, *verdict(state))
     note(path, [replace(state, settled=True) for state in bad])
 

@@ -18,10 +18,7 @@ from cvdm_core.nights.planning import BETWEEN_JOBS_S, FEWEST_SAMPLES, Capacity, 
 from cvdm_core.records.throughput import Throughput, expected_seconds
 from cvdm_core.routing import Router
 from cvdm_core.sheet import Acquisition
-from cvdm_core.workload import block_megapixels, megapixels, training_megapixels
-
-WORKS_AT = {"ingest": ("ingest",), "finish": ("stitch", "evaluate", "report")}
-"""The stages that a job of a rule goes through, apart from sampling."""
+from cvdm_core.workload import STAGES_OF, block_megapixels, megapixels, training_megapixels
 
 
 class Unmeasured(Exception):
@@ -64,7 +61,7 @@ def _work(router: Router, row: Acquisition, planned: Mapping[tuple[str, str], in
     blocks = planned.get((name, "sample"), 0)
 
     def seconds(rule: str) -> float:
-        stages = ((stage, "" if stage == "ingest" else model) for stage in WORKS_AT[rule])
+        stages = ((stage, "" if stage == "ingest" else model) for stage in STAGES_OF[rule])
         return between + sum(_expected(throughput, stage, megapixels(own, row, stage), of) for stage, of in stages)
 
     def block_seconds(row: Acquisition, samples: int) -> float:

@@ -22,6 +22,7 @@ from cvdm_core.errors import TimeUpError, UserError
 from cvdm_core.records.failures import CLASSES, failure_path
 from cvdm_core.records.receipts import read_json, stage
 from cvdm_core.records.running import announcements
+from cvdm_core.workload import STAGES_OF
 
 COMMENT = "rule_sample_wildcards_cells_1_tiny_v2_0003"
 
@@ -213,6 +214,22 @@ def test_what_the_stage_itself_said_is_kept() -> None:
     settle(Path("results"), ["cells_1"])
     assert "the reason" in read_json(failure_path("results", "sample", "cells_1", "0003"))["message"]
     assert not announcements("results")
+
+
+def test_the_note_of_a_job_of_several_stages_goes_with_its_success_and_is_none_beside_what_a_stage_said() -> None:
+    comment = "rule_finish_wildcards_cells_1_tiny"
+    note(run_file("first"), [JobState(1, "CANCELLED", comment)])
+    settle(Path("results"), ["cells_1"])
+    assert [path.name for path in Path("results/.failures").glob("*.json")] == [failure_path("results", "report", "cells_1").name]
+    for name in STAGES_OF["finish"]:
+        with stage(f"results/{name}.json", name, "cells_1", "results"):
+            pass
+    assert not list(Path("results/.failures").glob("*.json"))
+    with pytest.raises(ValueError), stage("results/a.json", "evaluate", "cells_1", "results"):
+        raise ValueError("the reason")
+    note(run_file("second"), [JobState(2, "FAILED", comment, facts={"ExitCode": "1:0"})])
+    settle(Path("results"), ["cells_1"])
+    assert [path.name for path in Path("results/.failures").glob("*.json")] == [failure_path("results", "evaluate", "cells_1").name]
 
 
 def run_until_killed(job: str = "") -> None:

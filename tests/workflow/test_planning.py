@@ -14,6 +14,7 @@ from facility import BIN, LOCAL, ROOT, Facility
 from cvdm_core.config import load
 from cvdm_core.records.throughput import throughput_file
 from cvdm_core.sheet import Acquisition, read_sheet, write_sheet
+from cvdm_core.workload import STAGES_OF
 
 EXAMPLES = sorted(path.relative_to(ROOT) for path in (ROOT / "config").rglob("*.yaml"))
 LIES_OVER = {"w2s_regression.yaml": "w2s.yaml"}
@@ -67,6 +68,7 @@ def test_jobs_follow_from_the_sizes_in_the_sheet(facility: Facility) -> None:
         facility.sheet, sheet_of(registered("a", "train"), registered("b", "test", 1024), registered("c", "predict", 2500, size_c=2))
     )
     assert facility.planned() == {"ingest": 3, "train": 1, "sample": 1 + 13, "finish": 2}
+    assert facility.planned().keys() == STAGES_OF.keys()
 
 
 def test_a_row_that_is_not_measured_is_left_out(facility: Facility) -> None:
