@@ -13,6 +13,7 @@ container: f"{workflow.basedir}/envs/cvdm.sif"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/resources.smk"
 include: "workflow/rules/targets.smk"
 include: "workflow/rules/ingest.smk"
 include: "workflow/rules/train.smk"

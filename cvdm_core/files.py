@@ -18,6 +18,7 @@ PARTIAL = ".partial"
 """Ending of what is not finished yet."""
 
 PIECE_BYTES = 1 << 20
+"""How much of a file is read at once for its checksum."""
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -150,7 +151,8 @@ def replace_folder(partial: Path, final: Path) -> None:
 def checksum(content: bytes) -> str:
     """Return `blake3:` and 64 hexadecimal digits: what receipts hold of each file of a store, of which there are thousands.
 
-    As hard to forge as sha256, in a third of its time, or a tenth where the CPU has no instructions for sha256. `b3sum` gives the same.
+    A cryptographic hash like sha256, in a third of its time, or a tenth where the CPU has no instructions for sha256
+    (`benchmarks/checksums.py`). `b3sum` gives the same.
     """
     return f"blake3:{blake3(content).hexdigest()}"
 

@@ -41,7 +41,7 @@ def test_a_sampling_that_meets_its_time_limit_goes_on_from_the_last_finished_sha
     runtime = "runtime=per_attempt(minutes_for_block),"
     change(site, "workflow/rules/restore.smk", runtime, "runtime=lambda wildcards, attempt: [0, 1, 20, 20][attempt],")
 
-    done = site.typed(f"{WITHOUT_GPUS}", timeout=800)
+    done = site.typed(WITHOUT_GPUS, timeout=800)
 
     assert done.returncode == 0, done.stdout + done.stderr
     said = index(site)

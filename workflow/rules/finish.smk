@@ -36,7 +36,7 @@ rule finish:
         # stitch: one shard of each pyramid level. evaluate: images are read block by block; the transforms of the resolution measures need
         # several copies of a block. report: pictures are made from a pyramid level or a crop that fits a screen.
         mem_mb=per_attempt(lambda wildcards: max(memory_mb("stitch", 2000, wildcards.model), memory_mb("evaluate", 3000, wildcards.model))),
-        runtime=per_attempt(lambda wildcards: minutes_for(wildcards, "stitch", "evaluate", "report")),
+        runtime=per_attempt(lambda wildcards: minutes_for(wildcards, *STAGES_OF["finish"])),
         attempt=per_attempt(lambda wildcards: 1),
     priority: priority
     shell:
