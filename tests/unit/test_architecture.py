@@ -31,7 +31,7 @@ def test_the_import_rules_hold() -> None:
 
 
 def test_the_snakefile_imports_nothing_heavy() -> None:
-    text = (ROOT / "workflow/rules/common.smk").read_text()
+    text = "\n".join((ROOT / f"workflow/rules/{name}.smk").read_text() for name in ("common", "resources"))
     imports = [line for line in text.splitlines() if re.match(r"(import|from) ", line) and "snakemake" not in line]
     assert len(imports) > 5
     assert not imported_by("\n".join(imports)) & HEAVY
@@ -41,7 +41,7 @@ def test_a_rule_file_holds_rules_or_python_and_never_both() -> None:
     files = {path.name: path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk")}
     python = {name for name, text in files.items() if re.search(r"^(import|from|def|if|for) ", text, flags=re.MULTILINE)}
     rules = {name for name, text in files.items() if re.search(r"^(checkpoint|rule) ", text, flags=re.MULTILINE)}
-    assert python == {"common.smk", "targets.smk"}
+    assert python == {"common.smk", "resources.smk", "targets.smk"}
     assert rules == files.keys() - python
 
 
