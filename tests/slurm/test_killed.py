@@ -21,12 +21,22 @@ STEP_SECONDS = 0.5  # so that all steps take more than a minute, on any machine
 INGEST = "snakemake --profile slurm ingest_all" + SOON
 
 
+def hold_memory(site: Site) -> None:
+    """Let ingest hold more memory than it is given, for longer than SLURM takes to look (a second)."""
+    stage = site.folder / "cvdm_core/acquisitions/ingest.py"
+    written = "        receipt.read = {"
+    held = '        held = b"x" * 300_000_000\n        __import__("time").sleep(5)\n        assert held\n'
+    assert stage.read_text().count(written) == 1
+    stage.write_text(stage.read_text().replace(written, held + written))
+
+
 def index(site: Site) -> str:
     return re.sub(r"<[^>]*>", " ", (site.folder / "results/index.html").read_text())
 
 
 def test_too_little_memory_is_named_and_the_next_attempt_has_more(site: Site) -> None:
     acquired(site, pair="train")
+    hold_memory(site)
     # 260 MB hold the two processes of Snakemake, and not the stage as well.
     rule = site.folder / "workflow/rules/ingest.smk"
     text = rule.read_text()
@@ -45,6 +55,7 @@ def test_too_little_memory_is_named_and_the_next_attempt_has_more(site: Site) ->
 
 def test_memory_that_never_suffices_is_a_failure_of_the_class_memory(site: Site) -> None:
     acquired(site, pair="train")
+    hold_memory(site)
     rule = site.folder / "workflow/rules/ingest.smk"
     rule.write_text(re.sub(r"mem_mb=.*", "mem_mb=260,", rule.read_text()))
 
