@@ -53,6 +53,29 @@ def from_micromanager(plane: Mapping[str, Any], summary: Mapping[str, Any], posi
     return _from_list(listed[position])
 
 
+def from_lsm(metadata: Mapping[str, Any], places: Mapping[str, int]) -> Stage | None:
+    """Return the position of a tile or of an acquisition of several positions, which LSM files hold in metres.
+
+    Zeiss counts tiles from the acquired region or from the stage's zero and does not say which, so that a file with several positions
+    of several tiles each tells no place.
+
+    Parameters
+    ----------
+    metadata
+        What tifffile reads from the tag CZ_LSMINFO.
+    places
+        Index of the image along the axes M (tiles) and P (positions), those that the file has more than one of.
+    """
+    if len(places) != 1:
+        return None
+    ((axis, number_of_place),) = places.items()
+    listed = metadata.get({"M": "TilePositions", "P": "Positions"}.get(axis, ""))
+    if listed is None or not number_of_place < len(listed):
+        return None
+    x, y = (length_um(float(value), "m") for value in listed[number_of_place][:2])
+    return None if x is None or y is None else (y, x)
+
+
 def _from_list(entry: Mapping[str, Any]) -> Stage | None:
     """Return the coordinates of the stage with two axes: of the default one where the entry names it."""
     devices: dict[str, Any] = {}

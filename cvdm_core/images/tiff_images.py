@@ -45,10 +45,15 @@ class FileImage:
     fixed: dict[int, int]
 
     @property
+    def places(self) -> dict[str, int]:
+        """Index along each of the axes that tell positions apart, by tifffile's letter of the axis."""
+        axes = str(self.series.get_axes(False))
+        return {axes[number]: index for number, index in self.fixed.items()}
+
+    @property
     def position(self) -> int | None:
         """Number in the microscope's list of positions, where the file has one axis for them."""
-        axes = str(self.series.get_axes(False))
-        return next(iter(self.fixed.values())) if [axes[number] for number in self.fixed] == ["R"] else None
+        return self.places["R"] if set(self.places) == {"R"} else None
 
     @property
     def kind(self) -> tuple[int, int, str]:

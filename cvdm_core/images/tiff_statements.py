@@ -68,7 +68,9 @@ def found_in(source: tifffile.TiffFile, image: FileImage, first: Any) -> Found:
         found.stage_um = stage.from_micromanager(_own_metadata(kind, first), found.said["Summary"], image.position)
         return found
     if source.is_lsm:
-        return _from_lsm(source.lsm_metadata or {})
+        found = _from_lsm(source.lsm_metadata or {})
+        found.stage_um = stage.from_lsm(source.lsm_metadata or {}, image.places)
+        return found
     if source.is_stk:
         return _from_stk(source.stk_metadata or {})
     if source.is_imagej:

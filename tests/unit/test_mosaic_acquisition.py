@@ -12,6 +12,7 @@ import tifffile
 from micromanager import write_mmstack, write_ndtiff
 from register_folder import CONFIG, SHEET, refused, rows
 from store_tree import SETTINGS, digests
+from zeiss_lsm import write_lsm
 
 from cvdm_core import paths
 from cvdm_core.acquisitions import mosaics
@@ -252,6 +253,14 @@ def test_the_positions_of_an_mmstack(sim: SimulatedMosaic) -> None:
     planes = {(0, 0, 0, number): field for number, field in enumerate(sim.fields)}
     write_mmstack(Path("run_MMStack.ome.tif"), planes, Positions=4, PixelSize_um=PIXEL, StagePositions=listed)
     register(CONFIG, ["run_MMStack.ome.tif"], Added(name="run", mosaic=True))
+    ingest(config(), "run")
+    placed(paths.raw_store(config(), "run"), sim)
+
+
+def test_the_tiles_of_an_lsm(sim: SimulatedMosaic) -> None:
+    tiles = [(x * PIXEL, y * PIXEL) for y, x in sim.stage.tolist()]
+    write_lsm(Path("run.lsm"), np.asarray(sim.fields)[:, None, None], "MZCYX", pixel_um=PIXEL, tiles_um=tiles)
+    register(CONFIG, ["run.lsm"], Added(name="run", mosaic=True))
     ingest(config(), "run")
     placed(paths.raw_store(config(), "run"), sim)
 

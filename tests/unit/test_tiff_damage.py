@@ -8,11 +8,13 @@ import shutil
 import struct
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 from tiff_dialects import DIALECTS, pixels, read_all, write, write_ome
+from zeiss_lsm import write_lsm
 
 from cvdm_core.errors import UserError
 from cvdm_core.images.tiff import open_planes, read_header
@@ -39,12 +41,24 @@ def test_what_is_no_tiff_gets_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path, dialect: str) -> None:
-    expected = write(tmp_path / "whole.tif", dialect)
-    data = (tmp_path / "whole.tif").read_bytes()
+    _check_cut_off(tmp_path / "whole.tif", write(tmp_path / "whole.tif", dialect))
+
+
+@pytest.mark.parametrize("compression", [None, "lzw"])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_an_lsm_cut_off_anywhere_is_refused(tmp_path: Path, channels: int, compression: str | None) -> None:
+    array = pixels(2, 3, channels, 9, 11)
+    write_lsm(tmp_path / "whole.lsm", array, "TZCYX", compression=compression)
+    _check_cut_off(tmp_path / "whole.lsm", array.transpose(0, 2, 1, 3, 4))
+
+
+def _check_cut_off(path: Path, expected: np.ndarray[Any, Any]) -> None:
+    data = path.read_bytes()
+    cut = path.with_stem("cut")
     for length in {*range(1, len(data), max(1, len(data) // 40)), len(data) - 1, len(data) // 2}:
-        (tmp_path / "cut.tif").write_bytes(data[:length])
+        cut.write_bytes(data[:length])
         try:
-            with open_planes(tmp_path / "cut.tif") as planes:
+            with open_planes(cut) as planes:
                 planes.check_complete()
                 found = read_all(planes)
         except UserError:

@@ -11,6 +11,7 @@ import pytest
 import tifffile
 from micromanager import write_mmstack, write_ndtiff
 from tiff_dialects import pixels, read_all
+from zeiss_lsm import write_lsm
 
 from cvdm_core.errors import UserError
 from cvdm_core.images.tiff import open_planes, read_header
@@ -134,3 +135,38 @@ def test_the_images_of_an_ome_tiff_and_of_another_size_are_told_apart(tmp_path: 
         assert read_header(tmp_path / "a.ome.tif", series=number).pixel_size_um == ((0.1, 0.1), (0.2, 0.2), (0.3, 0.3))[number]
     header = read_header(tmp_path / "a.ome.tif")
     assert header.images == ("one", "two", "macro") and header.further == (1,)
+
+
+@pytest.mark.parametrize("compression", [None, "lzw"])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_an_lsm_in_time_and_depth(tmp_path: Path, channels: int, compression: str | None) -> None:
+    array = pixels(2, 4, channels, 9, 11)
+    names = ["Ch1-T1", "Ch2-T2", "ChS1"][:channels]
+    write_lsm(tmp_path / "a.lsm", array, "TZCYX", names=names, compression=compression)
+    check(tmp_path / "a.lsm", 0, array.transpose(0, 2, 1, 3, 4))
+    header = read_header(tmp_path / "a.lsm")
+    assert header.pixel_size_um == pytest.approx((0.1, 0.1)) and header.z_step_um == pytest.approx(0.3) and header.time_step_s == 2.0
+    assert header.channels == tuple(names) and header.further == () and header.metadata.stage_um is None
+
+
+@pytest.mark.parametrize(("axes", "block"), [("M", "tiles_um"), ("P", "positions_um")])
+def test_the_positions_of_an_lsm(tmp_path: Path, axes: str, block: str) -> None:
+    array = pixels(3, 2, 2, 9, 11)
+    places: dict[str, Any] = {block: [(0.0, 0.0), (80.5, -1.0), (161.0, 3.0)]}
+    write_lsm(tmp_path / "a.lsm", array, f"{axes}ZCYX", **places)
+    for number in range(3):
+        check(tmp_path / "a.lsm", number, array[number].transpose(1, 0, 2, 3)[None])
+        x, y = places[block][number]
+        assert read_header(tmp_path / "a.lsm", series=number).metadata.stage_um == pytest.approx((y, x))
+
+
+def test_an_lsm_that_does_not_say_where_it_was_tells_no_place(tmp_path: Path) -> None:
+    """Of tiles at several positions Zeiss does not say from where they are counted; and a list may be short or absent."""
+    tiles = [(0.0, 0.0), (80.0, 0.0)]
+    array = pixels(2, 2, 1, 1, 9, 11)
+    write_lsm(tmp_path / "both.lsm", array, "MPZCYX", tiles_um=tiles, positions_um=tiles)
+    write_lsm(tmp_path / "none.lsm", array[0], "MZCYX")
+    write_lsm(tmp_path / "short.lsm", array[0], "MZCYX", tiles_um=tiles[:1])
+    check(tmp_path / "both.lsm", 2, array[1, 0].transpose(1, 0, 2, 3)[None])
+    for name, series in (("both.lsm", 2), ("none.lsm", 1), ("short.lsm", 1)):
+        assert read_header(tmp_path / name, series=series).metadata.stage_um is None
