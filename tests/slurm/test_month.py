@@ -66,6 +66,25 @@ def sleep_through(lab: Site) -> int:
     return driver.wait(timeout=7200)
 
 
+def tell(lab: Site, kinds: dict[str, Kind], caused: list[tuple[str, int]], statuses: list[int], began: float) -> dict[str, object]:
+    """Write what was seen so far to build/month.json, after each night, and return it."""
+    states = Counter(state for state, _ in lab.jobs().values())
+    summary: dict[str, object] = {
+        "nights": len(statuses),
+        "acquisitions": len(kinds),
+        "damaged": dict(Counter(kind for kind in kinds.values() if kind != "good")),
+        "troubles": dict(Counter(name for name, _ in caused)),
+        "jobs": states.total(),
+        "jobs by state": dict(states),
+        "nights by exit status": dict(Counter(statuses)),
+        "states at the end": dict(Counter(ledger(lab).values())),
+        "hours": round((time.monotonic() - began) / 3600, 2),
+    }
+    (ROOT / "build").mkdir(exist_ok=True)
+    (ROOT / "build/month.json").write_text(json.dumps(summary, indent=1) + "\n")
+    return summary
+
+
 def test_a_month_of_nights_loses_nothing_and_names_every_failure(lab: Site) -> None:
     generator = np.random.default_rng(2026)
     lab.facility.acquire("pair", "train")
@@ -92,6 +111,7 @@ def test_a_month_of_nights_loses_nothing_and_names_every_failure(lab: Site) -> N
             troubles.end()
         caused += troubles.caused
         pages += index.read_text()
+        tell(lab, kinds, caused, statuses, began)
         assert not overlaps(lab)
 
     raw = hashes(lab.folder / "inbox")
@@ -101,22 +121,9 @@ def test_a_month_of_nights_loses_nothing_and_names_every_failure(lab: Site) -> N
             break
         statuses.append(sleep_through(lab))
         pages += index.read_text()
-    seconds = time.monotonic() - began
 
     states = lab.jobs()
-    summary = {
-        "nights": NIGHTS,
-        "acquisitions": len(kinds),
-        "damaged": dict(Counter(kind for kind in kinds.values() if kind != "good")),
-        "troubles": dict(Counter(name for name, _ in caused)),
-        "jobs": len(states),
-        "jobs by state": dict(Counter(state for state, _ in states.values())),
-        "nights by exit status": dict(Counter(statuses)),
-        "states at the end": dict(Counter(ledger(lab).values())),
-        "hours": round(seconds / 3600, 2),
-    }
-    (ROOT / "build").mkdir(exist_ok=True)
-    (ROOT / "build/month.json").write_text(json.dumps(summary, indent=1) + "\n")
+    summary = tell(lab, kinds, caused, statuses, began)
 
     # Nothing is lost: every good acquisition has its report, and every file is as its receipt says; the raw files are as they were.
     assert {name: ledger(lab)[name] for name in good} == dict.fromkeys(good, "reported"), summary
