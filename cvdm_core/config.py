@@ -189,7 +189,10 @@ class MessageSettings(Section):
     )
     mail_to: tuple[str, ...] = Field((), description="addresses of the people who get a mail; empty: no mail")
     mail_from: str = Field("", description="address of the sender; empty: this user on this machine")
-    smtp: str = Field("localhost:25", description="host and port of the mail relay, which must take mail from here without a login")
+    smtp: str = Field("localhost:25", description="host and port of the mail server; 465: encrypted from the start")
+    smtp_login_file: str = Field(
+        "", description="file with two lines, user and password, both secret and sent encrypted only (STARTTLS); empty: no login is needed"
+    )
     webhook_file: str = Field(
         "", description="file that holds the address of a webhook, a secret that stands nowhere else; it gets JSON with the key `text`"
     )

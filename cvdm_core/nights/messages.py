@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import smtplib
+import ssl
 import urllib.request
 from collections.abc import Callable
 from email.message import EmailMessage
@@ -22,6 +23,8 @@ ANSWER_S = 20.0
 """How long a server may take for one answer."""
 ALL_S = 60.0
 """How long sending may take in all; whoever looks up names or lets its answer drip is not waited for any longer."""
+TLS_PORT = 465
+"""Where a mail server speaks TLS from the first byte (RFC 8314); on all others it begins with STARTTLS."""
 LONGEST = 4000
 """Characters of a message; services that take webhooks cut off or refuse longer ones."""
 
@@ -29,7 +32,7 @@ LONGEST = 4000
 def tell(settings: MessageSettings, subject: str, text: str, act: bool) -> list[str]:
     """Send a message by every way that is configured, if it is wanted; return a sentence for each way that failed.
 
-    `act` says that a person must do something. Never raises, and returns within `ALL_S`; no sentence holds the webhook's address.
+    `act` says that a person must do something. Never raises, and returns within `ALL_S`; no sentence holds a secret.
     """
     if settings.when == "never" or (settings.when == "act" and not act):
         return []
@@ -63,6 +66,8 @@ def _reason(error: Exception) -> str:
     """Say what went wrong in the system's words or the server's number; other text of an error may hold the webhook's address."""
     if isinstance(error, urllib.request.HTTPError):
         return f"status {error.code}"
+    if isinstance(error, smtplib.SMTPNotSupportedError):
+        return "the server does not encrypt, or takes no login"
     if isinstance(error, smtplib.SMTPResponseException):
         return f"status {error.smtp_code} ({type(error).__name__})"
     cause = error.reason if isinstance(error, URLError) else error
@@ -81,8 +86,33 @@ def _mail(settings: MessageSettings, subject: str, text: str) -> None:
     mail["From"] = settings.mail_from or f"{getpass.getuser()}@{platform.node()}"
     mail["To"] = ", ".join(settings.mail_to)
     mail.set_content(text)
-    with smtplib.SMTP(host, int(port), timeout=ANSWER_S) as server:
+    login = _login(settings.smtp_login_file) if settings.smtp_login_file else None
+    with _connected(host, int(port)) as server:
+        if login and int(port) != TLS_PORT:
+            server.starttls(context=ssl.create_default_context())
+        if login:
+            server.login(*login)
         server.send_message(mail)
+
+
+def _connected(host: str, port: int) -> smtplib.SMTP:
+    if port == TLS_PORT:
+        return smtplib.SMTP_SSL(host, port, timeout=ANSWER_S, context=ssl.create_default_context())
+    return smtplib.SMTP(host, port, timeout=ANSWER_S)
+
+
+def _login(file: str) -> tuple[str, str]:
+    """Return user and password from a file.
+
+    Raises
+    ------
+    UserError
+        If it does not hold both; the sentence does not repeat what it holds.
+    """
+    lines = _secret(file).splitlines()
+    if len(lines) != 2 or not all(lines) or not "".join(lines).isascii():
+        raise UserError(f"{file} must hold two lines, the user's name and the password, in letters of ASCII.")
+    return lines[0], lines[1]
 
 
 def _post(address: str, subject: str, text: str) -> None:
@@ -103,18 +133,18 @@ def _address(settings: MessageSettings) -> str:
     UserError
         If there is none, or it is no web address; the sentence does not repeat it.
     """
-    if settings.webhook_file:
-        try:
-            found = Path(settings.webhook_file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{settings.webhook_file} cannot be read ({type(error).__name__}).") from None
-    else:
-        found = os.environ.get(settings.webhook_variable, "")
-    address = found.strip()
+    address = (_secret(settings.webhook_file) if settings.webhook_file else os.environ.get(settings.webhook_variable, "")).strip()
     # urllib would also open files.
     if urlsplit(address).scheme not in ("http", "https"):
         raise UserError("what stands there is no address that begins with https:// or http://.")
     return address
+
+
+def _secret(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read ({type(error).__name__}).") from None
 
 
 def _line(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from listeners import serve  # noqa: F401 (a fixture)
 from night_tree import all_jobs, row
 
 from cvdm_core.config import Config, parse

@@ -5,43 +5,20 @@ from __future__ import annotations
 import json
 import socket
 import socketserver
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
 
 import pytest
+from listeners import Serve
 
 from cvdm_core.config import MessageSettings
 from cvdm_core.nights import messages
 from cvdm_core.nights.messages import tell
 
 SECRET = "T0ken-that-nobody-may-see"
-Serve = Callable[[Callable[[socketserver.StreamRequestHandler], None]], str]
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Start a listener on this machine that handles each connection with a function; return its host and port."""
-    servers: list[socketserver.ThreadingTCPServer] = []
-
-    def start(handle: Callable[[socketserver.StreamRequestHandler], None]) -> str:
-        class Handler(socketserver.StreamRequestHandler):
-            def handle(self) -> None:
-                handle(self)
-
-        server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        return f"127.0.0.1:{server.server_address[1]}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.socket.close()
 
 
 def mailbox(received: list[bytes], refuse: str = "") -> Callable[[socketserver.StreamRequestHandler], None]:
