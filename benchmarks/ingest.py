@@ -11,7 +11,8 @@ All have the same shards (1024 pixels), chunks (256 pixels), levels and 2x2 mean
 zstd level 1, bitshuffle, a chunk in one piece); bioio and ngff-zarr choose theirs. cvdm and tensorstore add a CRC-32C to every chunk and
 sync every file to the disk; the others do neither.
 
-All stores but two have the axes (plane, Y, X); cvdm and "tensorstore-tczyx" write (T, C, Z, Y, X), which makes twice the folders.
+All stores but two have the axes (plane, Y, X) and shards of one plane; cvdm and "tensorstore-tczyx" write (T, C, Z, Y, X), where small
+planes share a shard.
 "cvdm" is the whole stage: registration, header checks, checksums of all that is read and written, pyramid, receipt, validation. "hashes"
 is what the checksums in it cost, which no other way takes. "floor" is the least that any way must do: read the bytes, compress every
 level, write the result; it makes a pyramid too, but that is not counted.

@@ -154,14 +154,15 @@ def cvdm(kind: str, source: Path, out: Path) -> None:
 def tensorstore(kind: str, source: Path, out: Path, five: bool = False) -> None:
     """Write shard by shard with tensorstore, which syncs every file as cvdm does; pyramid in the same pass.
 
-    The store has the axes (plane, Y, X), or with `five` those of cvdm, (T, C, Z, Y, X), which make twice the folders.
+    The store has the axes (plane, Y, X) and a shard a plane, or with `five` those of cvdm: (T, C, Z, Y, X), small planes in shared shards.
     """
     number, height, width = size_of(source)
     many = (number, 1, 1) if kind == "files" else (1, 1, number)
     front = many if five else (number,)
     ones = [1] * len(front)
-    stores = []
-    for level in range(level_count(height, width)):
+    together = [planes_together(number, height >> level, width >> level) if five else 1 for level in range(level_count(height, width))]
+    stores, opened = [], {}
+    for level, planes in enumerate(together):
         packed = {"cname": "zstd", "clevel": 1, "shuffle": "bitshuffle", "typesize": 2, "blocksize": BLOCK}
         inner = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "blosc", "configuration": packed}, {"name": "crc32c"}]
         index = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
@@ -169,15 +170,27 @@ def tensorstore(kind: str, source: Path, out: Path, five: bool = False) -> None:
         metadata = {
             "shape": [*front, height >> level, width >> level],
             "data_type": "uint16",
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [*ones, SHARD, SHARD]}},
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [*(min(size, planes) for size in front), SHARD, SHARD]}},
             "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
         }
         spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(out / "image.zarr" / str(level))}, "metadata": metadata}
         context = ts.Context({"data_copy_concurrency": {"limit": 1}, "file_io_concurrency": {"limit": 1}})
         stores.append(ts.open(spec, create=True, context=context).result())
     for level, plane, top, left, pixels in whole_shards(blocks(source), (number, height, width)):
-        place = tuple(plane if size > 1 else 0 for size in front)
-        stores[level][(*place, slice(top, top + pixels.shape[0]), slice(left, left + pixels.shape[1]))].write(pixels).result()
+        first = plane // together[level] * together[level]
+        group = opened.setdefault((level, first, top, left), [])
+        group.append(pixels)
+        if len(group) == min(together[level], number - first):
+            place = (slice(first, first + len(group)) if size > 1 else 0 for size in front)
+            yx = slice(top, top + pixels.shape[0]), slice(left, left + pixels.shape[1])
+            stores[level][(*place, *yx)].write(np.stack(opened.pop((level, first, top, left))) if number > 1 else pixels).result()
+
+
+def planes_together(number: int, height: int, width: int) -> int:
+    """Return how many planes of a level share a shard of cvdm (`Layout.planes`)."""
+    rows, columns, across = -(-height // CHUNK), -(-width // CHUNK), SHARD // CHUNK
+    room = 1 if max(rows, columns) > across else across**2 // (rows * columns)
+    return min(1 << room.bit_length() - 1, 1 << (number - 1).bit_length())
 
 
 def tensorstore_tczyx(kind: str, source: Path, out: Path) -> None:

@@ -76,7 +76,7 @@ def gather(config: Config, folder: Path) -> None:
     level = StoredLevel(plan.partial)
     for shard in shards(plan.shape, SHARD):
         pixels = level.read(0, 0, 0, shard.y, shard.x)
-        (folder / str(shard.index)).write_bytes(encode_shard(pixels, SHARD, CHUNK, config.store.compressor))
+        (folder / str(shard.index)).write_bytes(encode_shard(pixels[None, None], (1, 1), SHARD, CHUNK, config.store.compressor))
 
 
 def main() -> None:

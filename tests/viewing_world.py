@@ -35,10 +35,12 @@ def pixels(shape: tuple[int, ...], dtype: str, seed: int) -> np.ndarray:
     return values.astype(dtype)
 
 
-def write_picture(config: Config, store: Path, array: np.ndarray, fine: bool, image: str = "", **facts: object) -> None:
-    """Write one image (T, C, Z, Y, X) as the stages do; `fine` is on the grid of the restored image."""
+def write_picture(
+    config: Config, store: Path, array: np.ndarray, fine: bool, image: str = "", grouped: bool = False, **facts: object
+) -> None:
+    """Write one image (T, C, Z, Y, X) as the stages do; `fine` is on the grid of the restored image, `grouped` as ingest does it."""
     shape = (array.shape[0], array.shape[1], array.shape[2], array.shape[3], array.shape[4])
-    create_image(store, shape, array.dtype, config.store, image)
+    create_image(store, shape, array.dtype, config.store, image, grouped)
     writer = PyramidWriter(store, image)
     with patch("os.fsync"):  # hundreds of small files; nobody pulls the plug here
         for part in shards(shape, config.store.shard):
@@ -70,10 +72,10 @@ def make_acquisition(root: Path, restored: bool = True, truth: bool = True, form
     write_sheet(config.acquisitions, {NAME: Acquisition.model_validate(row)})
     fine = (*SHAPE[:3], SHAPE[3] * SCALE, SHAPE[4] * SCALE)
     arrays = {"input": pixels(SHAPE, "uint16", 1)}
-    write_picture(config, paths.raw_store(config, NAME), arrays["input"], fine=False)
+    write_picture(config, paths.raw_store(config, NAME), arrays["input"], fine=False, grouped=True)
     if truth:
         arrays["truth"] = pixels(fine, "uint16", 2)
-        write_picture(config, paths.target_store(config, NAME), arrays["truth"], fine=True)
+        write_picture(config, paths.target_store(config, NAME), arrays["truth"], fine=True, grouped=True)
     if restored:
         arrays |= {"restored": pixels(fine, "float32", 3), "std": pixels(fine, "float32", 4)}
         arrays["std"][:, :, :, :8, :8] = np.nan

@@ -194,7 +194,7 @@ def _write(image: _Image, store: StoreSettings, progress: Progress) -> dict[str,
     regions = shards(header.shape, store.shard)
     bar = progress.add_task(f"{image.info.attributes['acquisition']}, {image.role}", total=len(regions))
     dtype = stored_dtype(header)
-    create_image(image.partial, header.shape, dtype, store)
+    create_image(image.partial, header.shape, dtype, store, grouped=True)
     writer = PyramidWriter(image.partial)
     written: dict[str, list[Any]] = {}
     for region in regions if header.by_rows else nested(header.shape, store.shard):

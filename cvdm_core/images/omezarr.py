@@ -1,8 +1,9 @@
 """OME-Zarr stores: create one, write whole shards into it from many processes.
 
-An image is a Zarr group with one array `(T, C, Z, Y, X)` a pyramid level. OME-Zarr 0.5 is Zarr v3 with shards of `(1, 1, 1, S, S)`
-pixels and a CRC-32C behind every chunk; OME-Zarr 0.4 is Zarr v2 with one file a chunk, and there a "shard" is the group of whole
-chunks that one writer owns. Two writers in one shard lose data without an error, so only whole shards can be written here.
+An image is a Zarr group with one array `(T, C, Z, Y, X)` a pyramid level. OME-Zarr 0.5 is Zarr v3 with shards of S x S pixels and a
+CRC-32C behind every chunk; OME-Zarr 0.4 is Zarr v2 with one file a chunk, and there a "shard" is the group of whole chunks that one
+writer owns. Two writers in one shard lose data without an error, so only whole shards can be written here. A shard holds one plane, so
+that many processes can write; where one process writes all, the small planes of a stack or a series share files (`grouped`).
 
 A store is written in this order: `create_image`, every shard (`write_region`, `pyramid_writer`), `omezarr_metadata.write_metadata`,
 `publishing.publish`. Until then it is no OME-Zarr and nobody can take it for a finished one.
@@ -31,12 +32,17 @@ from cvdm_core.images.shards import block_bytes, chunks, codec, encode_shard, fi
 from cvdm_core.images.tiles import Shape, Shard
 
 AXES = ("t", "c", "z", "y", "x")
+MOST_OPEN = 8
+"""Channels of a time series whose planes share files: the planes come channel by channel, and one file of each is open meanwhile."""
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a stored image looks like on disk. `shape` is (T, C, Z, Y, X) at level 0; edges are in pixels."""
+    """What a stored image looks like on disk. `shape` is (T, C, Z, Y, X) at level 0; edges are in pixels.
+
+    `grouped`: planes of which several fit in one shard share one (0.5 only).
+    """
 
     format: Literal["0.5", "0.4"]
     shape: Shape
@@ -44,6 +50,7 @@ class Layout:
     chunk: int
     shard: int
     compressor: Literal["zstd", "lz4"]
+    grouped: bool = False
 
     @property
     def levels(self) -> int:
@@ -53,7 +60,7 @@ class Layout:
     @property
     def own_attributes(self) -> dict[str, Any]:
         """What the attribute "cvdm" of the image's group says about its layout."""
-        return {"chunk": self.chunk, "shard": self.shard, "compressor": self.compressor}
+        return {"chunk": self.chunk, "shard": self.shard, "compressor": self.compressor, "grouped": self.grouped}
 
     def level_shape(self, level: int) -> Shape:
         """Return the shape of a level, (T, C, Z, Y, X)."""
@@ -64,12 +71,51 @@ class Layout:
         """Edge of what one file holds: a shard (0.5) or a chunk (0.4)."""
         return self.shard if self.format == "0.5" else self.chunk
 
+    def planes(self, level: int) -> tuple[int, int]:
+        """Return how many planes along t and z share the files of a level: powers of two, along z before t."""
+        across = self.shard // self.chunk
+        rows, columns = (-(-size // self.chunk) for size in self.level_shape(level)[3:])
+        if not self.grouped or self.format == "0.4" or max(rows, columns) > across:
+            return 1, 1
+        frames, channels, depth = self.shape[:3]
+        room = _power_below(across**2 // (rows * columns))
+        along_z = min(room, _power_above(depth))
+        return (min(room // along_z, _power_above(frames)) if along_z >= depth and channels <= MOST_OPEN else 1), along_z
+
+    def place(self, level: int, plane: tuple[int, int, int]) -> tuple[tuple[int, int, int], tuple[int, int]]:
+        """Return which file along (t, c, z) holds a plane (t, c, z), and which of its planes along (t, z) that is."""
+        (t, c, z), (along_t, along_z) = plane, self.planes(level)
+        return (t // along_t, c, z // along_z), (t % along_t, z % along_z)
+
+    def held(self, level: int, file: tuple[int, int, int]) -> tuple[int, int]:
+        """Return how many planes along (t, z) a file holds; the last one of an axis may have fewer than `planes`."""
+        along_t, along_z = self.planes(level)
+        return min(along_t, self.shape[0] - file[0] * along_t), min(along_z, self.shape[2] - file[2] * along_z)
+
+    def files(self, level: int) -> Shape:
+        """Return the number of files of a level along (t, c, z, y, x)."""
+        (along_t, along_z), (frames, channels, depth, rows, columns) = self.planes(level), self.level_shape(level)
+        edge = self.file_edge
+        return -(-frames // along_t), channels, -(-depth // along_z), -(-rows // edge), -(-columns // edge)
+
     def file_name(self, level: int, index: Sequence[int]) -> str:
         """Return the name of one file, relative to the image's group; `index` counts files along (t, c, z, y, x)."""
         return "/".join([str(level), *(["c"] if self.format == "0.5" else []), *map(str, index)])
 
 
-def create_image(folder: Path, shape: Shape, dtype: DTypeLike, store: StoreSettings, path_in_store: str = "") -> None:
+def _power_below(number: int) -> int:
+    """Return the largest power of two that is not above a positive number."""
+    return 1 << (number.bit_length() - 1)
+
+
+def _power_above(number: int) -> int:
+    """Return the smallest power of two that is not below a positive number."""
+    return 1 << (number - 1).bit_length()
+
+
+def create_image(
+    folder: Path, shape: Shape, dtype: DTypeLike, store: StoreSettings, path_in_store: str = "", grouped: bool = False
+) -> None:
     """Create the arrays of all levels, without pixels and without OME metadata.
 
     Several processes may do this at the same time: the first one wins, the others see that it is what they wanted.
@@ -86,13 +132,15 @@ def create_image(folder: Path, shape: Shape, dtype: DTypeLike, store: StoreSetti
         Format, chunk, shard and compressor.
     path_in_store
         Name of the image inside the store, for example "std"; "" is the store itself.
+    grouped
+        Let small planes share files; then one process must write all of the image, with `PyramidWriter`.
 
     Raises
     ------
     UserError
         If the data type cannot be stored, or an image of another kind is there already.
     """
-    layout = Layout(store.format, shape, np.dtype(dtype), store.chunk, store.shard, store.compressor)
+    layout = Layout(store.format, shape, np.dtype(dtype), store.chunk, store.shard, store.compressor, grouped)
     if layout.dtype.name not in DTYPES:
         raise UserError(f"{folder}: pixels of type {layout.dtype} cannot be stored; convert them to one of {', '.join(DTYPES)}.")
     if path_in_store and not folder.is_dir():
@@ -125,9 +173,10 @@ def create_level(group: zarr.Group, layout: Layout, level: int) -> None:
         "fill_value": fill_value(layout.dtype),
     }
     if layout.format == "0.5":
+        along_t, along_z = layout.planes(level)
         block = block_bytes(layout.chunk, layout.dtype)
         codecs = [BloscCodec(cname=layout.compressor, clevel=1, shuffle="bitshuffle", blocksize=block), Crc32cCodec()]
-        group.create_array(**common, shards=(1, 1, 1, layout.shard, layout.shard), compressors=codecs, dimension_names=AXES)
+        group.create_array(**common, shards=(along_t, 1, along_z, layout.shard, layout.shard), compressors=codecs, dimension_names=AXES)
     else:
         packer = codec(layout.compressor, layout.chunk, layout.dtype)
         group.create_array(**common, compressors=packer, chunk_key_encoding={"name": "v2", "separator": "/"})
@@ -165,7 +214,8 @@ def read_layout(folder: Path, path_in_store: str = "") -> Layout:
         own = (group["attributes"] if new else group)["cvdm"]
         dtype = np.dtype(array["data_type" if new else "dtype"])
         time, channel, z, y, x = array["shape"]
-        return Layout("0.5" if new else "0.4", (time, channel, z, y, x), dtype, own["chunk"], own["shard"], own["compressor"])
+        facts = own["chunk"], own["shard"], own["compressor"], own["grouped"]
+        return Layout("0.5" if new else "0.4", (time, channel, z, y, x), dtype, *facts)
     except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, ValueError):
         raise UserError(f"{image}: this is not an image that cvdm has written; run the stage that writes it again.") from None
 
@@ -196,7 +246,9 @@ def write_region(folder: Path, region: Shard, plane: NDArray[Any], path_in_store
     """
     layout = read_layout(folder, path_in_store)
     check_region(layout, region, plane)
-    return write_level(folder, path_in_store, layout, 0, (region.t, region.c, region.z), (region.y, region.x), plane)
+    if layout.planes(0) != (1, 1):
+        raise ValueError(f"{folder}: several planes share a file; only PyramidWriter writes such an image")
+    return write_level(folder, path_in_store, layout, 0, (region.t, region.c, region.z), (region.y, region.x), plane[None, None])
 
 
 def check_region(layout: Layout, region: Shard, plane: NDArray[Any]) -> None:
@@ -217,27 +269,37 @@ def write_level(
     path_in_store: str,
     layout: Layout,
     level: int,
-    place: tuple[int, int, int],
+    file: tuple[int, int, int],
     yx: tuple[slice, slice],
     pixels: NDArray[Any],
 ) -> dict[str, list[int | str]]:
-    """Write whole shards of one level of the plane `place` (t, c, z); `yx` are their pixels at that level. Returns as `write_region`."""
+    """Write whole files of one level; returns as `write_region`.
+
+    Parameters
+    ----------
+    file
+        Number of the files along (t, c, z), as `Layout.place` gives it.
+    yx
+        Their rows and columns at that level.
+    pixels
+        (T, Z, Y, X): all planes that the files hold.
+    """
     written: dict[str, list[int | str]] = {}
     edge = layout.file_edge
     rows, columns = yx
     prefix = f"{path_in_store}/" if path_in_store else ""
     for top in range(rows.start, rows.stop, edge):
         for left in range(columns.start, columns.stop, edge):
-            content = _encode(pixels[top - rows.start :, left - columns.start :][:edge, :edge], layout)
-            name = prefix + layout.file_name(level, (*place, top // edge, left // edge))
+            content = _encode(pixels[:, :, top - rows.start :, left - columns.start :][:, :, :edge, :edge], layout, level)
+            name = prefix + layout.file_name(level, (*file, top // edge, left // edge))
             write_file(f"{folder}/{name}", content)
             written[name] = [len(content), checksum(content)]
     return written
 
 
-def _encode(pixels: NDArray[Any], layout: Layout) -> bytes:
+def _encode(pixels: NDArray[Any], layout: Layout, level: int) -> bytes:
     if layout.format == "0.5":
-        return encode_shard(pixels, layout.shard, layout.chunk, layout.compressor)
-    (_, _, whole), *_ = chunks(pixels, layout.chunk)
+        return encode_shard(pixels, layout.planes(level), layout.shard, layout.chunk, layout.compressor)
+    (_, _, whole), *_ = chunks(pixels[0, 0], layout.chunk)
     packed: bytes = codec(layout.compressor, layout.chunk, layout.dtype).encode(whole)
     return packed

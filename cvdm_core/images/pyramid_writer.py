@@ -1,7 +1,8 @@
 """Writing an image with its pyramid: pieces of level 0 come in one by one, whole shards of every level go out.
 
-A shard of level k holds the means of 2^k x 2^k shards of level 0. It is kept in memory until the last of them has come. In the
-order of `nested` at most one shard a level is open, whatever the size of the image.
+A shard of level k holds the means of 2^k x 2^k shards of level 0, and where planes are grouped those of several planes. It is kept in
+memory until the last of them has come. In the order of `nested` at most one shard a level is open (of a grouped time series one of each
+channel), whatever the size of the image.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Files = dict[str, list[int | str]]
 
 @dataclass
 class _Open:
-    """A shard of a level above 0 that is not complete yet; `missing` counts the shards of level 0 that have not come."""
+    """A file that is not complete yet, with pixels (T, Z, Y, X); `missing` counts the shards of level 0 that have not come."""
 
     y: slice
     x: slice
@@ -46,38 +47,46 @@ class PyramidWriter:
         self._open: dict[tuple[int, ...], _Open] = {}
 
     def write(self, region: Shard, plane: NDArray[Any]) -> Files:
-        """Write a region of level 0, and each shard above it that it completes."""
+        """Write a region of level 0, and each file that it completes."""
         check_region(self._layout, region, plane)
+        if self._layout.planes(0) != (1, 1):
+            return self._collect(region, plane, 0)
         place = region.t, region.c, region.z
-        return write_level(self._folder, self._image, self._layout, 0, place, (region.y, region.x), plane) | self.add(region, plane)
+        written = write_level(self._folder, self._image, self._layout, 0, place, (region.y, region.x), plane[None, None])
+        return written | self._collect(region, plane, 1)
 
     def add(self, region: Shard, plane: NDArray[Any]) -> Files:
         """Take a region whose level 0 is written already."""
         check_region(self._layout, region, plane)
+        return self._collect(region, plane, 1)
+
+    def _collect(self, region: Shard, plane: NDArray[Any], first: int) -> Files:
+        """Put a region in its place in the files of the levels from `first` on, and write those that it completes."""
         written: Files = {}
         for inside in shards((1, 1, 1, *region.shape), self._layout.shard):
             piece = Shard(0, region.t, region.c, region.z, _moved(inside.y, region.y.start), _moved(inside.x, region.x.start))
             for level, pixels in enumerate(pyramid(plane[inside.y, inside.x], self._layout.levels)):
-                if level:
+                if level >= first:
                     written |= self._place(level, piece, pixels)
         return written
 
     def _place(self, level: int, piece: Shard, pixels: NDArray[Any]) -> Files:
         edge = self._layout.shard
         row, column = (part.start // edge >> level for part in (piece.y, piece.x))
-        key = (level, piece.t, piece.c, piece.z, row, column)
+        file, (t, z) = self._layout.place(level, (piece.t, piece.c, piece.z))
+        key = (level, *file, row, column)
         if key not in self._open:
-            self._open[key] = self._opened(level, row, column)
+            self._open[key] = self._opened(level, file, row, column)
         shard = self._open[key]
         y, x = level_region(piece, level)
-        shard.pixels[y.start - shard.y.start : y.stop - shard.y.start, x.start - shard.x.start : x.stop - shard.x.start] = pixels
+        shard.pixels[t, z, y.start - shard.y.start : y.stop - shard.y.start, x.start - shard.x.start : x.stop - shard.x.start] = pixels
         shard.missing -= 1
         if shard.missing:
             return {}
         del self._open[key]
-        return write_level(self._folder, self._image, self._layout, level, (piece.t, piece.c, piece.z), (shard.y, shard.x), shard.pixels)
+        return write_level(self._folder, self._image, self._layout, level, file, (shard.y, shard.x), shard.pixels)
 
-    def _opened(self, level: int, row: int, column: int) -> _Open:
+    def _opened(self, level: int, file: tuple[int, int, int], row: int, column: int) -> _Open:
         edge = self._layout.shard
         y, x = (
             slice(number * edge, max(number * edge, min((number + 1) * edge, size)))  # empty where all its pixels are dropped
@@ -85,7 +94,9 @@ class PyramidWriter:
         )
         below = zip((row, column), self._grid, strict=True)
         rows, columns = (min((number + 1) << level, count) - (number << level) for number, count in below)
-        return _Open(y, x, np.empty((y.stop - y.start, x.stop - x.start), self._layout.dtype), rows * columns)
+        frames, depth = self._layout.held(level, file)
+        pixels = np.empty((frames, depth, y.stop - y.start, x.stop - x.start), self._layout.dtype)
+        return _Open(y, x, pixels, frames * depth * rows * columns)
 
 
 def _moved(pixels: slice, by: int) -> slice:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -72,29 +73,32 @@ def fill_value(dtype: np.dtype[Any]) -> float:
     return float("nan") if dtype.kind == "f" else 0
 
 
-def encode_shard(pixels: NDArray[Any], shard: int, chunk: int, compressor: str) -> bytes:
-    """Return the bytes of one shard of `shard` x `shard` pixels in chunks of `chunk` x `chunk`.
+def encode_shard(pixels: NDArray[Any], planes: tuple[int, int], shard: int, chunk: int, compressor: str) -> bytes:
+    """Return the bytes of one shard of `planes` planes of `shard` x `shard` pixels, in chunks of `chunk` x `chunk`.
 
-    Every chunk ends with its CRC-32C, and so does the index; chunks that lie beyond `pixels` (at the image's edge) are left out.
+    Every chunk ends with its CRC-32C, and so does the index; chunks that lie beyond `pixels` (at the image's ends) are left out.
 
     Parameters
     ----------
     pixels
-        (Y, X), at most the shard.
+        (T, Z, Y, X), at most the shard.
+    planes
+        Planes of the shard along t and z.
     shard, chunk
         Edges, in pixels.
     compressor
         "zstd" or "lz4".
     """
     name, block = compressor.encode(), block_bytes(chunk, pixels.dtype)
-    index = np.full((shard // chunk, shard // chunk, 2), NO_CHUNK, "<u8")
+    index = np.full((*planes, shard // chunk, shard // chunk, 2), NO_CHUNK, "<u8")
     parts: list[bytes] = []
     offset = 0
-    for row, column, part in chunks(pixels, chunk):
-        packed = blosc.compress(part, name, LEVEL, blosc.BITSHUFFLE, block)  # as `codec` does, without its checks of every chunk
-        index[row, column] = offset, len(packed) + CHECKSUM_BYTES
-        offset += len(packed) + CHECKSUM_BYTES
-        parts += packed, _checksum(packed)
+    for t, z in np.ndindex(*pixels.shape[:2]):
+        for row, column, part in chunks(pixels[t, z], chunk):
+            packed = blosc.compress(part, name, LEVEL, blosc.BITSHUFFLE, block)  # as `codec` does, without its checks of every chunk
+            index[t, z, row, column] = offset, len(packed) + CHECKSUM_BYTES
+            offset += len(packed) + CHECKSUM_BYTES
+            parts += packed, _checksum(packed)
     listed = index.tobytes()
     return b"".join([*parts, listed, _checksum(listed)])
 
@@ -103,20 +107,22 @@ def _checksum(content: bytes) -> bytes:
     return int(google_crc32c.value(content)).to_bytes(CHECKSUM_BYTES, "little")
 
 
-def shard_problem(path: str | Path, rows: int, columns: int, shard: int, chunk: int) -> str:
+def shard_problem(path: str | Path, planes: tuple[int, int], held: tuple[int, int, int, int], shard: int, chunk: int) -> str:
     """Return what is wrong with a stored shard as its index tells it, or nothing. No pixel is read.
 
     Parameters
     ----------
     path
         The file.
-    rows, columns
-        Pixels of the image that lie in the shard: fewer than `shard` at the image's edge.
+    planes
+        Planes of a shard along t and z.
+    held
+        Planes along t and z, rows and columns of the image that lie in this one: fewer than in a whole shard at the image's ends.
     shard, chunk
         Edges, in pixels.
     """
     across = shard // chunk
-    length = across**2 * INDEX_ENTRY_BYTES + CHECKSUM_BYTES
+    length = planes[0] * planes[1] * across**2 * INDEX_ENTRY_BYTES + CHECKSUM_BYTES
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         body = os.fstat(descriptor).st_size - length
@@ -127,14 +133,15 @@ def shard_problem(path: str | Path, rows: int, columns: int, shard: int, chunk: 
         os.close(descriptor)
     if _checksum(index[:-CHECKSUM_BYTES]) != index[-CHECKSUM_BYTES:]:
         return "is cut off or damaged: its index does not match its checksum"
-    entries = np.frombuffer(index[:-CHECKSUM_BYTES], "<u8").reshape(across, across, 2).tolist()
-    for row in range(-(-rows // chunk)):
-        for column in range(-(-columns // chunk)):
-            offset, size = entries[row][column]
-            if offset == NO_CHUNK:
-                return f"lacks the chunk in row {row} and column {column}"
-            if offset + size > body:
-                return f"has no place for the chunk in row {row} and column {column}"
+    entries = np.frombuffer(index[:-CHECKSUM_BYTES], "<u8").reshape(*planes, across, across, 2).tolist()
+    frames, depth, rows, columns = held
+    for t, z, row, column in product(range(frames), range(depth), range(-(-rows // chunk)), range(-(-columns // chunk))):
+        offset, size = entries[t][z][row][column]
+        where = f"in row {row} and column {column}" + (f" of its plane {t * planes[1] + z}" if planes != (1, 1) else "")
+        if offset == NO_CHUNK:
+            return f"lacks the chunk {where}"
+        if offset + size > body:
+            return f"has no place for the chunk {where}"
     return ""
 
 

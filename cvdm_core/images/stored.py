@@ -45,29 +45,32 @@ class StoredLevel:
         """
         pixels = np.empty((y.stop - y.start, x.stop - x.start), self._layout.dtype)
         edge = self._layout.file_edge
+        file, place = self._layout.place(self._level, (t, c, z))
         for row, column in product(*(range(part.start // edge, -(-part.stop // edge)) for part in (y, x))):
-            path = self._image / self._layout.file_name(self._level, (t, c, z, row, column))
+            path = self._image / self._layout.file_name(self._level, (*file, row, column))
             try:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 raise UserError(f"{path}: this part of the image is missing; run the stage that writes it again.") from None
             try:
-                self._read_file(descriptor, row * edge, column * edge, (y, x), pixels)
+                self._read_file(descriptor, place, row * edge, column * edge, (y, x), pixels)
             except ValueError as error:
                 raise UserError(f"{path}: it is damaged ({error}); run the stage that writes it again.") from None
             finally:
                 os.close(descriptor)
         return pixels
 
-    def _read_file(self, descriptor: int, top: int, left: int, region: tuple[slice, slice], pixels: NDArray[Any]) -> None:
-        """Copy what a file holds of a region, (y, x), to its place in `pixels`."""
+    def _read_file(
+        self, descriptor: int, place: tuple[int, int], top: int, left: int, region: tuple[slice, slice], pixels: NDArray[Any]
+    ) -> None:
+        """Copy what a file holds of a region, (y, x), to its place in `pixels`; `place` tells its plane, as in `Layout.place`."""
         chunk = self._layout.chunk
-        index = _read_index(descriptor, self._layout.shard // chunk) if self._layout.format == "0.5" else None
+        index = _read_index(descriptor, self._layout, self._level)[place] if self._layout.format == "0.5" else None
         (y, x), end = region, self._layout.file_edge
         rows = range((max(y.start, top) - top) // chunk, -(-(min(y.stop, top + end) - top) // chunk))
         columns = range((max(x.start, left) - left) // chunk, -(-(min(x.stop, left + end) - left) // chunk))
         for row, column in product(rows, columns):
-            packed = _whole_file(descriptor) if index is None else _checked(descriptor, *index[row][column])
+            packed = _whole_file(descriptor) if index is None else _checked(descriptor, *index[row, column].tolist())
             part = self._decoded(packed)
             first_y, first_x = top + row * chunk, left + column * chunk
             inside_y, inside_x = _overlap(y, first_y, chunk), _overlap(x, first_x, chunk)
@@ -90,14 +93,14 @@ def _overlap(pixels: slice, first: int, length: int) -> slice:
     return slice(max(pixels.start, first), min(pixels.stop, first + length))
 
 
-def _read_index(descriptor: int, across: int) -> list[list[list[int]]]:
-    """Return offset and length of every chunk of a shard, by row and column."""
-    length = across**2 * INDEX_ENTRY_BYTES + CHECKSUM_BYTES
+def _read_index(descriptor: int, layout: Layout, level: int) -> NDArray[np.uint64]:
+    """Return offset and length of every chunk of a shard, (t, z, row, column, 2)."""
+    planes, across = layout.planes(level), layout.shard // layout.chunk
+    length = planes[0] * planes[1] * across**2 * INDEX_ENTRY_BYTES + CHECKSUM_BYTES
     start = os.fstat(descriptor).st_size - length
     if start < 0:
         raise ValueError("cut off")
-    entries: list[list[list[int]]] = np.frombuffer(_checked(descriptor, start, length), "<u8").reshape(across, across, 2).tolist()
-    return entries
+    return np.frombuffer(_checked(descriptor, start, length), "<u8").reshape(*planes, across, across, 2)
 
 
 def _whole_file(descriptor: int) -> bytes:

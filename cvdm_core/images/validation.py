@@ -150,14 +150,15 @@ def _check_files(store: Path, image: str, layout: Layout) -> set[str]:
     expected = {prefix + name for name in group_files}
     for level in range(layout.levels):
         expected |= {f"{prefix}{level}/{name}" for name in array_files}
-        edge = layout.file_edge
-        *outer, rows, columns = layout.level_shape(level)
-        for index in product(*map(range, outer), range(-(-rows // edge)), range(-(-columns // edge))):
-            name = prefix + layout.file_name(level, index)
-            inside = min(edge, rows - index[3] * edge), min(edge, columns - index[4] * edge)
+        edge, planes = layout.file_edge, layout.planes(level)
+        rows, columns = layout.level_shape(level)[3:]
+        for *file, row, column in product(*map(range, layout.files(level))):
+            name = prefix + layout.file_name(level, (*file, row, column))
+            inside = min(edge, rows - row * edge), min(edge, columns - column * edge)
             try:
                 if layout.format == "0.5":
-                    problem = shard_problem(f"{store}/{name}", *inside, edge, min(edge, layout.chunk))
+                    held = *layout.held(level, (file[0], file[1], file[2])), *inside
+                    problem = shard_problem(f"{store}/{name}", planes, held, edge, layout.chunk)
                 else:
                     problem = chunk_problem(f"{store}/{name}", edge, layout.dtype)
             except FileNotFoundError:

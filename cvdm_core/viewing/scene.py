@@ -205,8 +205,9 @@ def _read_pixels(picture: Picture, level: int, plane: tuple[int, int, int], row:
 def _check_files(picture: Picture, layout: Layout, level: int, plane: tuple[int, int, int], rows: slice, columns: slice) -> None:
     """Look whether the files of a region are there: a reader takes a missing one for zeros, which must not look like a dark image."""
     edge = layout.file_edge
+    held, _ = layout.place(level, plane)
     numbers = (range(part.start // edge, -(-part.stop // edge)) for part in (rows, columns))
     for index in product(*numbers):
-        file = layout.file_name(level, (*plane, *index))
+        file = layout.file_name(level, (*held, *index))
         if not (picture.store / picture.image / file).is_file():
             raise NotThere(f"{picture.store.name}/{picture.image}: the file {file} is missing; run `cvdm verify`.")

@@ -43,9 +43,9 @@ def info(channels: int = 1, **changes: Any) -> ImageInfo:
     return ImageInfo(**(values | changes))
 
 
-def fill(folder: Path, array: np.ndarray, store: StoreSettings, path_in_store: str = "", **changes: Any) -> Path:
+def fill(folder: Path, array: np.ndarray, store: StoreSettings, path_in_store: str = "", grouped: bool = False, **changes: Any) -> Path:
     """A complete image, not published."""
-    create_image(folder, array.shape, array.dtype, store, path_in_store)
+    create_image(folder, array.shape, array.dtype, store, path_in_store, grouped)
     writer = PyramidWriter(folder, path_in_store)
     for shard in shards(array.shape, store.shard):
         writer.write(shard, array[shard.t, shard.c, shard.z, shard.y, shard.x])

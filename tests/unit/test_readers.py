@@ -80,7 +80,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, n
     made = {}
     for version in ("0.5", "0.4"):
         raw = pixels(SHAPE)
-        made[f"raw {version}"] = fill(folder / version / "raw.ome.zarr", raw, settings(format=version), **facts), raw
+        made[f"raw {version}"] = fill(folder / version / "raw.ome.zarr", raw, settings(format=version), grouped=True, **facts), raw
         write_ome_xml(folder / version / "raw.ome.zarr", "<OME/>")
         for seed, image in enumerate(STATISTICS):
             plane = pixels(SHAPE, "float32", seed)
