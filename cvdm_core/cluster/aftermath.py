@@ -12,7 +12,7 @@ from pathlib import Path
 from cvdm_core.cluster.history import DONE, FAILED, RESTARTABLE, JobState, latest, note, read, run_files
 from cvdm_core.cluster.status import LASTED, states_for_plugin
 from cvdm_core.cluster.verdict import mishaps, rule_of, subject_of, verdict
-from cvdm_core.records.failures import FailureClass, classes_of_jobs, failure_path, write_failure
+from cvdm_core.records.failures import FailureClass, classes_of_jobs, failure_path, outlives, write_failure
 from cvdm_core.records.running import Running, announcements
 from cvdm_core.workload import STAGES_OF
 
@@ -72,7 +72,8 @@ def _judged(who: Running, state: JobState | None, told_to_end: bool) -> tuple[Fa
 def _settle_run(results: Path, path: Path, names: list[str]) -> None:
     """Write the notes that are missing for one run of the driver, and mark its jobs as looked at.
 
-    A note stands under the last stage of its job: only a success of the stage that a note names takes it away.
+    A note stands under the last stage of its job: only a success of the stage that a note names takes it away. Of several attempts the last
+    one counts, also where an earlier driver or night sent the others.
     """
     states = read(path)
     looked_at = {(state.job, state.time) for state in states if state.settled}
@@ -82,7 +83,10 @@ def _settle_run(results: Path, path: Path, names: list[str]) -> None:
     for state in bad:
         rule, (subject, part) = rule_of(state.comment), subject_of(state.comment, names)
         stages = STAGES_OF.get(rule, (rule,))
-        if not any(failure_path(results, stage, subject, part).exists() for stage in stages):
+        older = [failure_path(results, stage, subject, part) for stage in stages]
+        if not any(outlives(failure, state.job) for failure in older):
+            for failure in older:
+                failure.unlink(missing_ok=True)
             began = datetime.fromtimestamp(state.time, UTC).isoformat(timespec="seconds")
             who = Running(stages[-1], subject, part, state.facts.get("BatchHost", ""), 0, 0, state.job, began)
             write_failure(results, who, *verdict(state))

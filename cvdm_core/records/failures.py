@@ -16,6 +16,8 @@ from cvdm_core.records.running import Running, note_name
 
 FailureClass = Literal["memory", "time", "preempted", "node", "disk", "damaged input", "configuration", "cancelled", "killed", "bug"]
 CLASSES: tuple[str, ...] = get_args(FailureClass)
+OF_STAGES: set[FailureClass] = {"damaged input", "configuration", "disk", "bug"}
+"""Classes that rest on what a stage itself found; the others tell how its process ended."""
 
 
 def failure_path(results: str | Path, stage: str, subject: str, part: str = "") -> Path:
@@ -54,6 +56,18 @@ def log_failure(results: str | Path, who: Running, kind: FailureClass, message: 
 def _content(who: Running, kind: FailureClass, message: str) -> dict[str, object]:
     about = {"stage": who.stage, "subject": who.subject, "part": who.part, "host": who.host, "job": who.job, "started": who.started}
     return {**about, "class": kind, "message": message}
+
+
+def outlives(note: Path, job: int) -> bool:
+    """Whether a note is there that the bad end of a SLURM job does not replace.
+
+    It is of that job or a later one, was written outside of SLURM, or holds what only a stage can know.
+    """
+    try:
+        content = json.loads(note.read_text(encoding="utf-8"))
+        return content["class"] in OF_STAGES or content["job"] is None or int(content["job"]) >= job
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
 
 
 def classes_of_jobs(results: str | Path) -> dict[int, str]:

@@ -207,6 +207,23 @@ def test_a_job_that_ended_badly_is_no_failure_while_a_later_attempt_runs_or_was_
     assert not list(Path("results").rglob("*.json"))
 
 
+def test_the_last_attempt_counts_also_where_a_dead_driver_sent_the_others() -> None:
+    """Seen in a month of nights: a job that the takeover had cancelled stood on the page in place of the one that was killed later."""
+    now = time.time()
+    path = failure_path("results", "sample", "cells_1", "0003")
+    note(run_file("second"), [JobState(9, "FAILED", COMMENT, now - 50, {"ExitCode": "0:9"})])
+    note(run_file("first"), [JobState(7, "CANCELLED", COMMENT, now - 100)])
+    os.utime(run_file("first"), (now - 90, now - 90))
+    settle(Path("results"), ["cells_1"])
+    assert (read_json(path)["class"], read_json(path)["job"]) == ("killed", 9)
+    note(run_file("third"), [JobState(12, "TIMEOUT", COMMENT, now - 10)])
+    settle(Path("results"), ["cells_1"])
+    assert (read_json(path)["class"], read_json(path)["job"]) == ("time", 12)
+    note(run_file("late"), [JobState(11, "CANCELLED", COMMENT, now - 20)])
+    settle(Path("results"), ["cells_1"])
+    assert read_json(path)["job"] == 12
+
+
 def test_what_the_stage_itself_said_is_kept() -> None:
     with pytest.raises(ValueError), stage("results/a.json", "sample", "cells_1", "results", part="0003"):
         raise ValueError("the reason")
