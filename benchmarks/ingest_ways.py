@@ -183,7 +183,8 @@ def tensorstore(kind: str, source: Path, out: Path, five: bool = False) -> None:
         if len(group) == min(together[level], number - first):
             place = (slice(first, first + len(group)) if size > 1 else 0 for size in front)
             yx = slice(top, top + pixels.shape[0]), slice(left, left + pixels.shape[1])
-            stores[level][(*place, *yx)].write(np.stack(opened.pop((level, first, top, left))) if number > 1 else pixels).result()
+            whole = opened.pop((level, first, top, left))
+            stores[level][(*place, *yx)].write(np.stack(whole) if len(whole) > 1 else pixels[None] if number > 1 else pixels).result()
 
 
 def planes_together(number: int, height: int, width: int) -> int:
