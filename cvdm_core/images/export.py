@@ -6,8 +6,8 @@ from pathlib import Path
 
 from cvdm_core.errors import UserError
 from cvdm_core.files import replacing
+from cvdm_core.images.layout import read_layout
 from cvdm_core.images.ome_tiff import write_ome_tiff
-from cvdm_core.images.omezarr import read_layout
 from cvdm_core.images.validation import images, validate
 from cvdm_core.images.zipped import write_zip
 

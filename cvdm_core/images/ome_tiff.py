@@ -13,7 +13,7 @@ import zarr
 from numpy.typing import NDArray
 
 from cvdm_core.errors import UserError
-from cvdm_core.images.omezarr import Layout, read_layout
+from cvdm_core.images.layout import Layout, read_layout
 from cvdm_core.images.omezarr_metadata import read_metadata
 
 CLASSIC_BYTES = 4_000_000_000  # above, offsets of 32 bits might not do, should nothing be compressible

@@ -14,7 +14,8 @@ import numpy as np
 import zarr
 
 from cvdm_core.errors import UserError
-from cvdm_core.images.omezarr import AXES, read_layout
+from cvdm_core.images.layout import read_layout
+from cvdm_core.images.omezarr import AXES
 from cvdm_core.images.stored import StoredLevel
 
 AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}

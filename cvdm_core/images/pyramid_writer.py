@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cvdm_core.images.omezarr import Layout, check_region, read_layout, write_level
+from cvdm_core.images.layout import Layout, read_layout
+from cvdm_core.images.omezarr import check_region, write_level
 from cvdm_core.images.pyramid import level_region, pyramid
 from cvdm_core.images.tiles import Shard, shards
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvdm_core.errors import UserError
-from cvdm_core.images.omezarr import Layout, read_layout
+from cvdm_core.images.layout import Layout, read_layout
 from cvdm_core.images.shards import BLOSC_HEADER_BYTES, CHECKSUM_BYTES, INDEX_ENTRY_BYTES, NO_CHUNK, codec, packed_problem
 
 

@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 from cvdm_core.errors import UserError
 from cvdm_core.files import files_below
-from cvdm_core.images.omezarr import Layout, create_level, read_layout
+from cvdm_core.images.layout import Layout, read_layout
+from cvdm_core.images.omezarr import create_level
 from cvdm_core.images.omezarr_metadata import read_metadata
 from cvdm_core.images.shards import chunk_problem, shard_problem
 

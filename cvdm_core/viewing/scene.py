@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cvdm_core import paths
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
-from cvdm_core.images.omezarr import Layout, read_layout
+from cvdm_core.images.layout import Layout, read_layout
 from cvdm_core.images.omezarr_metadata import read_metadata
 from cvdm_core.report.page import clean
 from cvdm_core.report.pictures import MISSING, SEQUENTIAL, colours

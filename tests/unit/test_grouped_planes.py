@@ -16,7 +16,8 @@ from store_tree import config_of, digests, fill, pixels, row_of, settings, write
 from cvdm_core import paths
 from cvdm_core.acquisitions.ingest import ingest
 from cvdm_core.errors import UserError
-from cvdm_core.images.omezarr import MOST_OPEN, Layout, create_image, read_layout, write_region
+from cvdm_core.images.layout import MOST_OPEN, Layout, read_layout
+from cvdm_core.images.omezarr import create_image, write_region
 from cvdm_core.images.pyramid import pyramid
 from cvdm_core.images.pyramid_writer import PyramidWriter
 from cvdm_core.images.stored import StoredLevel

@@ -17,7 +17,8 @@ from store_tree import digests, fill, info, pixels, settings
 
 from cvdm_core.errors import UserError
 from cvdm_core.files import checksum
-from cvdm_core.images.omezarr import create_image, read_layout, write_region
+from cvdm_core.images.layout import read_layout
+from cvdm_core.images.omezarr import create_image, write_region
 from cvdm_core.images.omezarr_metadata import display_windows, write_metadata
 from cvdm_core.images.pyramid import pyramid
 from cvdm_core.images.pyramid_writer import PyramidWriter, nested

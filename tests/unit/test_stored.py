@@ -10,7 +10,7 @@ import zarr
 from store_tree import fill, pixels, settings
 
 from cvdm_core.errors import UserError
-from cvdm_core.images.omezarr import read_layout
+from cvdm_core.images.layout import read_layout
 from cvdm_core.images.stored import StoredLevel
 
 FORMATS = ("0.5", "0.4")

@@ -12,7 +12,7 @@ from viewing_world import NAME, Client, make_acquisition, pixels, serving, write
 
 from cvdm_core import paths
 from cvdm_core.config import Config
-from cvdm_core.images.omezarr import read_layout
+from cvdm_core.images.layout import read_layout
 
 
 def test_tiles_hold_the_pixels(made: tuple[Config, dict[str, np.ndarray]], client: Client) -> None:
