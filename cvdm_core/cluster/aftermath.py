@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from cvdm_core.cluster.history import DONE, FAILED, RESTARTABLE, JobState, latest, note, read, run_files
 from cvdm_core.cluster.status import LASTED, states_for_plugin
 from cvdm_core.cluster.verdict import mishaps, rule_of, subject_of, verdict
+from cvdm_core.errors import UserError
 from cvdm_core.records.failures import FailureClass, classes_of_jobs, failure_path, outlives, write_failure
+from cvdm_core.records.receipts import read_json
 from cvdm_core.records.running import Running, announcements
 from cvdm_core.workload import STAGES_OF
 
 
-def settle(results: Path, names: Iterable[str]) -> None:
+def settle(results: Path, models: Path, names: Iterable[str]) -> None:
     """Write a failure note for each stage that was killed, and for each job that ended badly without one; once for each.
 
-    `names` are the acquisitions of the sample sheet. What still runs, or may be started again by SLURM, is left as it is.
+    `names` are the acquisitions of the sample sheet. What still runs, or may be started again by SLURM, is left as it is, and so is what
+    was killed after its receipt was written: its work is done, no further attempt will come, and no success would take the note away.
     """
     files = run_files()
     for path in files:
@@ -33,11 +38,12 @@ def settle(results: Path, names: Iterable[str]) -> None:
     for path, who in announcements(results).items():
         judged = _judged(who, last.get(who.job) if who.job else None, told_to_end=said.get(who.job) == "cancelled")
         if judged:
-            write_failure(results, who, *judged)
+            if not any(receipt.get("started") == who.started for receipt in _receipts(results, models, who.stage, who.subject, who.part)):
+                write_failure(results, who, *judged)
             path.unlink(missing_ok=True)
     known = list(names)
     for path in files:
-        _settle_run(results, path, known)
+        _settle_run(results, models, path, known)
 
 
 def recent_mishaps(results: Path, days: float = 1) -> list[str]:
@@ -69,7 +75,20 @@ def _judged(who: Running, state: JobState | None, told_to_end: bool) -> tuple[Fa
     )
 
 
-def _settle_run(results: Path, path: Path, names: list[str]) -> None:
+def _receipts(results: Path, models: Path, stage: str, subject: str, part: str) -> list[dict[str, Any]]:
+    """Return the receipts of a stage and subject, of all models (`cvdm_core.paths`); a damaged one is told by whoever needs it."""
+    if stage == "train":
+        paths = models.glob(f"{subject}/train.json")
+    else:
+        paths = results.glob(f"{subject}/" + {"ingest": "ingest.json", "sample": f"*/blocks/{part}.json"}.get(stage, f"*/{stage}.json"))
+    found = []
+    for path in paths:
+        with suppress(UserError):
+            found.append(read_json(path))
+    return found
+
+
+def _settle_run(results: Path, models: Path, path: Path, names: list[str]) -> None:
     """Write the notes that are missing for one run of the driver, and mark its jobs as looked at.
 
     A note stands under the last stage of its job: only a success of the stage that a note names takes it away. Of several attempts the last
@@ -83,6 +102,9 @@ def _settle_run(results: Path, path: Path, names: list[str]) -> None:
     for state in bad:
         rule, (subject, part) = rule_of(state.comment), subject_of(state.comment, names)
         stages = STAGES_OF.get(rule, (rule,))
+        receipts = _receipts(results, models, stages[-1], subject, part)
+        if any(receipt.get("job", {}).get("slurm_job_id") == str(state.job) for receipt in receipts):
+            continue
         older = [failure_path(results, stage, subject, part) for stage in stages]
         if not any(outlives(failure, state.job) for failure in older):
             for failure in older:

@@ -141,7 +141,7 @@ def run(course: Course) -> None:
 def _settle(course: Course) -> None:
     """Let SLURM say what became of jobs that left no word; the driver does so too, unless it was killed."""
     try:
-        settle(Path(course.config.results), read_rows(course.config.acquisitions)[0])
+        settle(Path(course.config.results), Path(course.config.models), read_rows(course.config.acquisitions)[0])
     except Exception as error:
         traceback.print_exc()
         course.remarks.append(f"What SLURM says of killed jobs could not be noted: {type(error).__name__}: {error}")

@@ -82,7 +82,7 @@ def write_index(config: Config) -> Path:
     except UserError as error:
         problems.append(str(error))
     try:
-        settle(Path(config.results), rows)
+        settle(Path(config.results), Path(config.models), rows)
         happened = recent_mishaps(Path(config.results))
     except Exception as error:  # what is noted already must be shown all the same
         happened = []

@@ -57,7 +57,7 @@ def begin():
     try:
         DRIVER.enter_context(takeover.driver_lock())
         ended = takeover.end_what_was_left(CONFIG.results, logger.warning)
-        aftermath.settle(Path(CONFIG.results), SHEET)  # before a success of this run takes the note of a failure away
+        aftermath.settle(Path(CONFIG.results), Path(CONFIG.models), SHEET)  # before a success of this run takes the note of a failure away
     except UserError as error:
         raise WorkflowError(str(error)) from None
     if ended:
