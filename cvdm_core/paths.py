@@ -79,3 +79,11 @@ def report_page(config: Config, acquisition: str) -> Path:
 def index_page(config: Config) -> Path:
     """Page over all acquisitions."""
     return Path(config.results) / "index.html"
+
+
+def receipts_of(results: Path, models: Path, stage: str, subject: str, part: str = "") -> list[Path]:
+    """Receipts that a stage has left of a subject, by whatever model; `part` is the number of a block, as its file is called."""
+    if stage == "train":
+        return list(models.glob(f"{subject}/train.json"))
+    below = {"ingest": "ingest.json", "sample": f"*/blocks/{part}.json"}.get(stage, f"*/{stage}.json")
+    return list(results.glob(f"{subject}/{below}"))

@@ -15,6 +15,7 @@ from cvdm_core.cluster.history import DONE, FAILED, RESTARTABLE, JobState, lates
 from cvdm_core.cluster.status import LASTED, states_for_plugin
 from cvdm_core.cluster.verdict import mishaps, rule_of, subject_of, verdict
 from cvdm_core.errors import UserError
+from cvdm_core.paths import receipts_of
 from cvdm_core.records.failures import FailureClass, classes_of_jobs, failure_path, outlives, write_failure
 from cvdm_core.records.receipts import read_json
 from cvdm_core.records.running import Running, announcements
@@ -76,13 +77,9 @@ def _judged(who: Running, state: JobState | None, told_to_end: bool) -> tuple[Fa
 
 
 def _receipts(results: Path, models: Path, stage: str, subject: str, part: str) -> list[dict[str, Any]]:
-    """Return the receipts of a stage and subject, of all models (`cvdm_core.paths`); a damaged one is told by whoever needs it."""
-    if stage == "train":
-        paths = models.glob(f"{subject}/train.json")
-    else:
-        paths = results.glob(f"{subject}/" + {"ingest": "ingest.json", "sample": f"*/blocks/{part}.json"}.get(stage, f"*/{stage}.json"))
+    """Return what the receipts of a stage say; a damaged one is told by whoever needs it."""
     found = []
-    for path in paths:
+    for path in receipts_of(results, models, stage, subject, part):
         with suppress(UserError):
             found.append(read_json(path))
     return found
