@@ -137,11 +137,10 @@ def shard_problem(path: str | Path, planes: tuple[int, int], held: tuple[int, in
     frames, depth, rows, columns = held
     for t, z, row, column in product(range(frames), range(depth), range(-(-rows // chunk)), range(-(-columns // chunk))):
         offset, size = entries[t][z][row][column]
-        where = f"in row {row} and column {column}" + (f" of its plane {t * planes[1] + z}" if planes != (1, 1) else "")
-        if offset == NO_CHUNK:
-            return f"lacks the chunk {where}"
-        if offset + size > body:
-            return f"has no place for the chunk {where}"
+        if offset == NO_CHUNK or offset + size > body:
+            what = "lacks" if offset == NO_CHUNK else "has no place for"
+            plane = f" of its plane {t * planes[1] + z}" if planes != (1, 1) else ""
+            return f"{what} the chunk in row {row} and column {column}{plane}"
     return ""
 
 
