@@ -6,8 +6,6 @@ Notation after arXiv 2312.02246; v after Salimans & Ho 2022: v = sqrt(gamma) eps
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -69,7 +67,7 @@ class Restorer(nn.Module):
     @property
     def stride(self) -> int:
         """Tiles whose origins are multiples of this many pixels agree with the whole image."""
-        return math.lcm(self.denoiser.stride, self.schedule.stride)
+        return self.spec.stride
 
     def times(self, steps: int) -> list[float]:
         """Return the default grid of `steps` + 1 times from 1 down to 0; it depends on the weights, never on an image."""

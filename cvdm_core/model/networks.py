@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cvdm_core.model.spec import DenoiserSpec
+from cvdm_core.model.spec import LAMBDA_UNSHUFFLE, DenoiserSpec
 
 LEVEL_FREQUENCIES = 8
 EMBEDDING = 64
 TAIL_CHANNELS = 8
-LAMBDA_UNSHUFFLE = 4
 Interval = tuple[int, int]
 
 
@@ -92,7 +91,7 @@ class Denoiser(nn.Module):
     def __init__(self, spec: DenoiserSpec) -> None:
         super().__init__()
         widths = [spec.base_channels * factor for factor in spec.multipliers]
-        self.unshuffle = spec.unshuffle
+        self.unshuffle, self.stride = spec.unshuffle, spec.stride
         self.register_buffer("frequencies", torch.arange(1, LEVEL_FREQUENCIES + 1) * (math.pi / 8), persistent=False)
         self.embed = nn.Sequential(nn.Linear(2 * LEVEL_FREQUENCIES + 1, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU())
         self.enter = nn.Conv2d(3 * spec.unshuffle**2, widths[0], 3, padding=1)
@@ -134,11 +133,6 @@ class Denoiser(nn.Module):
         angles = position * self.get_buffer("frequencies")
         result: Tensor = self.embed(torch.cat([position, angles.sin(), angles.cos()], dim=1))
         return result
-
-    @property
-    def stride(self) -> int:
-        """Windows whose origins are multiples of this many pixels see the same grid of pixels."""
-        return int(self.unshuffle * 2 ** len(self.down))
 
     @property
     def receptive_field(self) -> int:

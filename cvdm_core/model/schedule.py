@@ -133,7 +133,7 @@ class Schedule(nn.Module):
 
     def __init__(self, spec: ScheduleSpec) -> None:
         super().__init__()
-        self.kind = spec.kind
+        self.kind, self.stride = spec.kind, spec.stride
         self.curvature_weight = spec.curvature_weight
         self.fixed_lambda = sum(LINEAR_BETA) / 2 if spec.kind == "linear" else spec.lambda_min
         self.lambda_min = spec.lambda_min if spec.kind == "learned" else 0.0
@@ -141,11 +141,6 @@ class Schedule(nn.Module):
         self.time = BernsteinTime(spec.lambda_min) if spec.kind == "learned" else None
         self.integral_net = PublishedTime() if spec.kind == "two_network" else None
         self.tau_net = PublishedTime() if spec.kind == "two_network" else None
-
-    @property
-    def stride(self) -> int:
-        """Windows of the condition whose origins are multiples of this agree on lambda."""
-        return 1 if self.network is None else self.network.stride
 
     @property
     def receptive_field(self) -> int:

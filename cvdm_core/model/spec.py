@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
@@ -13,6 +14,9 @@ Prediction = Literal["v", "epsilon"]
 ScheduleKind = Literal["learned", "two_network", "cosine", "linear"]
 Norm = Literal["channel", "none"]
 
+LAMBDA_UNSHUFFLE = 4
+"""Pixels along an edge that the network of lambda takes as one."""
+
 
 @dataclass(frozen=True)
 class DenoiserSpec:
@@ -22,6 +26,11 @@ class DenoiserSpec:
     multipliers: tuple[int, ...] = (1, 2, 2)
     unshuffle: int = 2
     norm: Norm = "channel"
+
+    @property
+    def stride(self) -> int:
+        """Windows whose origins are multiples of this many pixels see the same grid of pixels."""
+        return int(self.unshuffle * 2 ** (len(self.multipliers) - 1))
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,11 @@ class ScheduleSpec:
     curvature_weight: float = 1e-3
     lambda_min: float = 14.0
 
+    @property
+    def stride(self) -> int:
+        """Windows of the condition whose origins are multiples of this agree on lambda."""
+        return LAMBDA_UNSHUFFLE if self.kind in ("learned", "two_network") else 1
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -43,6 +57,12 @@ class ModelSpec:
     denoiser: DenoiserSpec = field(default_factory=DenoiserSpec)
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     residual_std: float = 1.0
+
+    @property
+    def stride(self) -> int:
+        """Tiles whose origins are multiples of this many pixels agree with the whole image."""
+        # Regression has no schedule.
+        return math.lcm(self.denoiser.stride, self.schedule.stride if self.objective == "diffusion" else 1)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelSpec:

@@ -21,7 +21,7 @@ from cvdm_core.images.pyramid_writer import PyramidWriter, nested
 from cvdm_core.images.reading import open_image
 from cvdm_core.images.stored import StoredLevel
 from cvdm_core.images.tiles import Shard, shards
-from cvdm_core.model.folder import LoadedModel
+from cvdm_core.model.description import DescribedModel
 from cvdm_core.restoration.plan import Files, Plan, ShardReceipts, path_in_store
 
 LARGEST_INTEGER = 65_535
@@ -31,7 +31,7 @@ IntegerMap = dict[str, float]
 
 
 def build_store(
-    config: Config, plan: Plan, model: LoadedModel, held: ShardReceipts
+    config: Config, plan: Plan, model: DescribedModel, held: ShardReceipts
 ) -> tuple[Path, Files, ShardReceipts, IntegerMap | None]:
     """Complete the partial store, or make its integer copy, up to the metadata.
 
@@ -112,7 +112,7 @@ def _write_integers(config: Config, plan: Plan, store: Path, intensity_map: Inte
     return files, moved
 
 
-def _describe(config: Config, plan: Plan, model: LoadedModel, quantity: str, intensity_map: IntegerMap | None, store: Path) -> ImageInfo:
+def _describe(config: Config, plan: Plan, model: DescribedModel, quantity: str, intensity_map: IntegerMap | None, store: Path) -> ImageInfo:
     raw = open_image(paths.raw_store(config, plan.row.acquisition))
     y, x = raw.attrs["pixel_size_um"]
     pixel = (y / config.model.scale, x / config.model.scale)

@@ -17,7 +17,7 @@ from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.files import checksum_file
 from cvdm_core.images.tiles import Shape, Shard
-from cvdm_core.model.folder import LoadedModel
+from cvdm_core.model.description import DescribedModel
 from cvdm_core.records.receipts import fingerprint, read_json, write_json
 from cvdm_core.restoration.statistics import statistics_of
 from cvdm_core.routing import Router
@@ -77,7 +77,7 @@ def path_in_store(quantity: str) -> str:
     return "" if quantity == "mean" else quantity
 
 
-def make_plan(config: Config, row: Acquisition, model: LoadedModel) -> Plan:
+def make_plan(config: Config, row: Acquisition, model: DescribedModel) -> Plan:
     """Return what is to be restored.
 
     Raises

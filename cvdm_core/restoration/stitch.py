@@ -18,7 +18,7 @@ from cvdm_core.files import PARTIAL
 from cvdm_core.images.publishing import publish
 from cvdm_core.images.stored import StoredLevel
 from cvdm_core.images.tiles import block_shards, n_blocks
-from cvdm_core.model.folder import LoadedModel, load_model
+from cvdm_core.model.description import DescribedModel, read_description
 from cvdm_core.records.receipts import read_json, stage, write_json
 from cvdm_core.restoration.build import build_store
 from cvdm_core.restoration.plan import Plan, ShardReceipts, differing, make_plan, path_in_store, published_shards, settings_for_receipt
@@ -45,7 +45,7 @@ def stitch(config: Config, acquisition: str) -> None:
     row = find_acquisition(config.acquisitions, acquisition)
     config = routed(config, row)
     with stage(paths.stitch_receipt(config, acquisition), "stitch", acquisition, config.results) as receipt:
-        model = load_model(paths.model_folder(config))
+        model, _ = read_description(paths.model_folder(config))
         plan = make_plan(config, row, model)
         if plan.partial.is_dir():
             _publish(config, plan, model, _checked_shards(config, plan))
@@ -127,7 +127,7 @@ def _complaint(plan: Plan, problems: dict[int, str]) -> str:
     return f"{plan.final.parent}: blocks cannot be used: {listed}{more}; run the workflow again, or `{again}` for each of them."
 
 
-def _publish(config: Config, plan: Plan, model: LoadedModel, held: ShardReceipts) -> None:
+def _publish(config: Config, plan: Plan, model: DescribedModel, held: ShardReceipts) -> None:
     store, files, held, intensity_map = build_store(config, plan, model, held)
     details = {
         "fingerprint": plan.fingerprint,
@@ -142,8 +142,8 @@ def _publish(config: Config, plan: Plan, model: LoadedModel, held: ShardReceipts
     publish(store, plan.final)
 
 
-def _seams(config: Config, plan: Plan, model: LoadedModel) -> dict[str, Any]:
-    period = math.lcm(model.restorer.stride, config.model.scale)
+def _seams(config: Config, plan: Plan, model: DescribedModel) -> dict[str, Any]:
+    period = math.lcm(model.spec.stride, config.model.scale)
     measured: dict[str, Any] = {}
     for quantity in sorted({"mean", "std"} & set(plan.quantities)):
         level = StoredLevel(plan.partial, path_in_store(quantity))

@@ -54,8 +54,14 @@ def test_importing_a_room_loads_nothing_heavy(room: str) -> None:
     assert not imported_by(f"import cvdm_core.{room}") & HEAVY
 
 
+@pytest.mark.parametrize("stage", ["acquisitions.ingest", "restoration.stitch", "quality.evaluate", "report.acquisition", "report.index"])
+def test_a_stage_that_runs_no_network_does_without_torch(stage: str) -> None:
+    # Seconds and 150 MB a job, and on a cluster 1 GB of files to look through on a network disk.
+    assert "torch" not in imported_by(f"import cvdm_core.{stage}")
+
+
 def test_the_model_needs_torch_and_numpy_only() -> None:
-    names = sorted(path.stem for path in (ROOT / "cvdm_core/model").glob("*.py") if path.stem not in ("__init__", "folder"))
+    names = sorted(path.stem for path in (ROOT / "cvdm_core/model").glob("*.py") if path.stem not in ("__init__", "description", "folder"))
     loaded = imported_by("\n".join(f"import cvdm_core.model.{name}" for name in names))
     assert "torch" in loaded
     assert not loaded & (HEAVY - {"torch", "numpy"})
