@@ -1,4 +1,4 @@
-"""srun that outlasts a restart of SLURM's controller: a job starts its one step when the controller answers again."""
+"""srun that outlasts a restart of SLURM's controller, and whose step hears the signals that are sent to it (`relay`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import takewhile
 
+from cvdm_core.cluster import relay
 from cvdm_core.cluster.commands import real
 
 PAUSE = 5.0
@@ -15,14 +17,19 @@ NOT_STARTED = b"Unable to confirm allocation"
 
 
 def run_step(arguments: Sequence[str]) -> int:
-    """Run srun until it could start its step, and return the exit status; the job's time limit ends the waiting."""
+    """Run srun until it could start its step, and return the exit status; the job's time limit ends the waiting.
+
+    The plugin writes each option as one word, and then the command.
+    """
     path = real("srun")
     if path is None:
         print("srun: command not found", file=sys.stderr)
         return 127
+    options = len(list(takewhile(lambda word: word.startswith("-"), arguments)))
+    relayed = [*arguments[:options], sys.executable, "-m", relay.__name__, *arguments[options:]]
     while True:
         started = True
-        process = subprocess.Popen([path, *arguments], stderr=subprocess.PIPE)
+        process = subprocess.Popen([path, *relayed], stderr=subprocess.PIPE)
         assert process.stderr
         for line in process.stderr:
             started = started and NOT_STARTED not in line
