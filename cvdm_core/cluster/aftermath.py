@@ -89,18 +89,20 @@ def _settle_run(results: Path, models: Path, path: Path, names: list[str]) -> No
     """Write the notes that are missing for one run of the driver, and mark its jobs as looked at.
 
     A note stands under the last stage of its job: only a success of the stage that a note names takes it away. Of several attempts the last
-    one counts, also where an earlier driver or night sent the others.
+    one counts, also where an earlier driver or night sent the others. A job that had written its receipt was done before it ended badly.
     """
     states = read(path)
     looked_at = {(state.job, state.time) for state in states if state.settled}
     # By time, because a state that was looked at is written once more: a later attempt may still run, or have been done since.
     final = {state.comment: state for state in sorted(states, key=attrgetter("time"))}
     bad = [state for state in final.values() if state.state in FAILED and _over(state) and (state.job, state.time) not in looked_at]
+    done = []
     for state in bad:
         rule, (subject, part) = rule_of(state.comment), subject_of(state.comment, names)
         stages = STAGES_OF.get(rule, (rule,))
         receipts = _receipts(results, models, stages[-1], subject, part)
         if any(receipt.get("job", {}).get("slurm_job_id") == str(state.job) for receipt in receipts):
+            done.append(JobState(state.job, DONE, state.comment))
             continue
         older = [failure_path(results, stage, subject, part) for stage in stages]
         if not any(outlives(failure, state.job) for failure in older):
@@ -109,7 +111,7 @@ def _settle_run(results: Path, models: Path, path: Path, names: list[str]) -> No
             began = datetime.fromtimestamp(state.time, UTC).isoformat(timespec="seconds")
             who = Running(stages[-1], subject, part, state.facts.get("BatchHost", ""), 0, 0, state.job, began)
             write_failure(results, who, *verdict(state))
-    note(path, [replace(state, settled=True) for state in bad])
+    note(path, [*(replace(state, settled=True) for state in bad), *done])
 
 
 def _over(state: JobState) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cvdm_core.cluster.aftermath import settle
+from cvdm_core.cluster.aftermath import recent_mishaps, settle
 from cvdm_core.cluster.history import DONE, SUBMITTED, JobState, note, run_file
 from cvdm_core.records.failures import failure_path
 from cvdm_core.records.receipts import read_json, stage
@@ -80,9 +80,13 @@ def test_a_job_that_was_cancelled_after_its_last_stage_had_ended_well_is_no_fail
     Path(receipt).parent.mkdir(parents=True)
     with stage(receipt, name, subject, "results", part=part):
         pass
-    note(run_file("run"), [JobState(149, "CANCELLED", comment)])
-    settle(Path("results"), Path("models"), ["cells_1"])
+    note(run_file("run"), [JobState(148, "TIMEOUT", comment), JobState(149, "CANCELLED", comment)])
+    for _ in range(2):
+        settle(Path("results"), Path("models"), ["cells_1"])
     assert not failure_path("results", name, subject, part).exists()
+    # What went wrong before is told all the same (seen in another month: it stood on no page).
+    (told,) = recent_mishaps(Path("results"))
+    assert told.endswith(": time, job 148; cancelled, job 149; done, job 149")
     note(run_file("later"), [JobState(150, "CANCELLED", comment)])
     settle(Path("results"), Path("models"), ["cells_1"])
     assert failure_path("results", name, subject, part).exists()
