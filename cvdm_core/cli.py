@@ -15,6 +15,7 @@ import typer
 from cvdm_core import __version__
 from cvdm_core.config import Config, load
 from cvdm_core.errors import UserError
+from cvdm_core.files import disk_named
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -273,7 +274,8 @@ def leftovers() -> None:
 def main() -> None:
     """Run the command line; a `UserError` becomes one sentence and exit status 2."""
     try:
-        app()
+        with disk_named(Path.cwd()):  # what no room has named by itself
+            app()
     except UserError as error:
         print(f"cvdm: {error}", file=sys.stderr)
         sys.exit(2)

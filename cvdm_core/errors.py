@@ -27,8 +27,8 @@ class TimeUpError(UserError):
     """The job's time limit is near, and what was reached is saved: the message says how far it came."""
 
 
-class DiskFullError(UserError):
-    """There was no space, or no quota, for a file: the message names it."""
+class DiskError(UserError):
+    """There was no space, no quota, or no permission for a file: the message names it."""
 
 
 def shell_word(text: str) -> str:

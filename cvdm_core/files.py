@@ -12,7 +12,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from cvdm_core.errors import DiskFullError
+from cvdm_core.errors import DiskError
 
 PARTIAL = ".partial"
 """Ending of what is not finished yet."""
@@ -21,19 +21,26 @@ PIECE_BYTES = 1 << 20
 """How much of a file is read at once for its checksum."""
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextmanager
-def disk_full_named(path: str | Path) -> Iterator[None]:
-    """Turn the system's complaint about a full disk, which names no file, into a `DiskFullError` that names `path`."""
+def disk_named(path: str | Path) -> Iterator[None]:
+    """Turn the system's complaint about a full or a closed disk, which may name no file, into a `DiskError` that names `path`."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise DiskFullError(
-            f"{path}: there is no space left for it ({error.strerror}); make space, then run the same command again."
-        ) from error
+        if error.errno in FULL:
+            raise DiskError(
+                f"{path}: there is no space left for it ({error.strerror}); make space, then run the same command again."
+            ) from error
+        if error.errno in CLOSED:
+            unfinished = error.filename is None or str(error.filename).endswith(PARTIAL)
+            raise DiskError(
+                f"{path if unfinished else error.filename}: it may not be read or written ({error.strerror}); mend its permissions, or its "
+                "folder's, then run the same command again."
+            ) from error
+        raise
 
 
 @contextmanager
@@ -44,12 +51,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     Raises
     ------
-    DiskFullError
-        If there is no space for it.
+    DiskError
+        If there is no space, or no permission, for it.
     """
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL}")
-    with disk_full_named(target):
+    with disk_named(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
@@ -64,7 +71,7 @@ def write_file(path: str | Path, content: bytes | str) -> None:
     """Write a whole file as `replacing` does, with as few system calls as that takes; text as UTF-8."""
     folder, name = os.path.split(path)  # text, not `Path`: a store has thousands of files
     partial = os.path.join(folder, f".{name}.{os.getpid()}{PARTIAL}")
-    with disk_full_named(path):
+    with disk_named(path):
         try:
             _write_synced(partial, content.encode("utf-8") if isinstance(content, str) else content)
             os.replace(partial, path)

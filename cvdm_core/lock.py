@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cvdm_core.errors import UserError
-from cvdm_core.files import disk_full_named
+from cvdm_core.files import disk_named
 
 
 @contextmanager
@@ -31,12 +31,9 @@ def locked(path: str | Path, deed: str = "is writing it") -> Iterator[None]:
     """
     target = Path(path)
     lock = target.with_name(f".{target.name}.lock")
-    try:
-        with disk_full_named(lock):
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o664)
-    except PermissionError as error:
-        raise UserError(f"{lock}: it cannot be opened ({error.strerror}); ask its owner, or the folder's, for the permission.") from None
+    with disk_named(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o664)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -48,7 +45,7 @@ def locked(path: str | Path, deed: str = "is writing it") -> Iterator[None]:
                 f"{lock}: the file system gives no lock ({error.strerror}); put the folder on one that does, or ask for the mount "
                 "option (Lustre: flock; NFS: no nolock)."
             ) from None
-        with disk_full_named(lock):
+        with disk_named(lock):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, _owner().encode(), 0)
         yield

@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cvdm_core.files import disk_full_named
+from cvdm_core.files import disk_named
 
 State = Literal["arriving", "complete", "registered", "ingested", "restored", "reported", "changed", "gone", "failed", "quarantined"]
 
@@ -102,14 +102,14 @@ class Ledger:
 
         Raises
         ------
-        DiskFullError
-            If there is no space for them.
+        DiskError
+            If there is no space, or no permission, for them.
         """
         now = datetime.now(UTC).isoformat(timespec="seconds")
         new = [entry.model_copy(update={"time": now}) for entry in entries if not entry.says_the_same(self.latest.get(entry.file))]
         if not new:
             return
-        with disk_full_named(self.path), open(self.path, "ab") as stream:
+        with disk_named(self.path), open(self.path, "ab") as stream:
             stream.write("".join(entry.model_dump_json() + "\n" for entry in new).encode("utf-8"))
             stream.flush()
             os.fsync(stream.fileno())

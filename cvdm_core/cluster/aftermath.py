@@ -13,7 +13,7 @@ from typing import Any
 
 from cvdm_core.cluster.history import DONE, FAILED, RESTARTABLE, JobState, latest, note, read, run_files
 from cvdm_core.cluster.status import LASTED, states_for_plugin
-from cvdm_core.cluster.verdict import mishaps, rule_of, subject_of, verdict
+from cvdm_core.cluster.verdict import ASK_DOCTOR, mishaps, refused, rule_of, subject_of, verdict
 from cvdm_core.errors import UserError
 from cvdm_core.paths import receipts_of
 from cvdm_core.records.failures import FailureClass, classes_of_jobs, failure_path, outlives, write_failure
@@ -94,7 +94,10 @@ def _settle_run(results: Path, models: Path, path: Path, names: list[str]) -> No
     states = read(path)
     looked_at = {(state.job, state.time) for state in states if state.settled}
     # By time, because a state that was looked at is written once more: a later attempt may still run, or have been done since.
-    final = {state.comment: state for state in sorted(states, key=attrgetter("time"))}
+    by_time = sorted(states, key=attrgetter("time"))
+    # An attempt that asked for more than any node has says nothing of why there had to be one.
+    final = {state.comment: state for state in by_time if refused(state)} | {s.comment: s for s in by_time if not refused(s)}
+    too_much = {state.comment for state in by_time if refused(state)}
     bad = [state for state in final.values() if state.state in FAILED and _over(state) and (state.job, state.time) not in looked_at]
     done = []
     for state in bad:
@@ -110,7 +113,10 @@ def _settle_run(results: Path, models: Path, path: Path, names: list[str]) -> No
                 failure.unlink(missing_ok=True)
             began = datetime.fromtimestamp(state.time, UTC).isoformat(timespec="seconds")
             who = Running(stages[-1], subject, part, state.facts.get("BatchHost", ""), 0, 0, state.job, began)
-            write_failure(results, who, *verdict(state))
+            kind, sentence = verdict(state)
+            if state.comment in too_much and kind != "configuration":
+                sentence += f" A further attempt asked for more than SLURM grants; {ASK_DOCTOR}"
+            write_failure(results, who, kind, sentence)
     note(path, [*(replace(state, settled=True) for state in bad), *done])
 
 

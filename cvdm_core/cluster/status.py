@@ -38,6 +38,7 @@ FACTS = (
 LOG_BYTES = 65536
 LOG_LINES = re.compile(
     r"(?:slurmstepd|srun|sbatch)[^:\s]*: error: .*|.*\bDUE TO\b.*|.*[Oo]ut [Oo]f [Mm]emory.*|.*No space left on device.*"
+    r"|.*Permission denied.*|.*Read-only file system.*"
 )
 
 
@@ -109,7 +110,7 @@ def facts_of(job: int) -> dict[str, str]:
 
 
 def last_words(log: Path) -> str:
-    """Return what SLURM itself wrote at the end of a job's log."""
+    """Return what SLURM itself, and the system, wrote at the end of a job's log."""
     try:
         with open(log, "rb") as stream:
             stream.seek(max(0, log.stat().st_size - LOG_BYTES))

@@ -10,6 +10,7 @@ from cvdm_core.records.failures import FailureClass
 
 OOM_SIGNAL = "0:125"
 """What SLURM gives as the exit code of a step that the kernel ended for want of memory."""
+ASK_DOCTOR = "`cvdm doctor --profile slurm` says what to change."
 KILLED = re.compile(r"(?:^|:)(?:9|137)(?::|$)")
 
 
@@ -21,7 +22,9 @@ def verdict(state: JobState) -> tuple[FailureClass, str]:
     rule = rule_of(state.comment)
     name = f"SLURM job {state.job}" + (f" on {facts['BatchHost']}" if "BatchHost" in facts else "")
     if state.state == REFUSED:
-        return "configuration", f"SLURM refused the job ({facts.get('log', '')}); `cvdm doctor --profile slurm` says what to change."
+        return "configuration", f"SLURM refused the job ({facts.get('log', '')}); {ASK_DOCTOR}"
+    if refused(state):
+        return "configuration", f"{name} asked for what no node has (BadConstraints); {ASK_DOCTOR}"
     if state.state == "OUT_OF_MEMORY" or OOM_SIGNAL in codes or re.search(r"oom|out of memory|exceeded job memory|memory limit", log):
         given = facts.get("MinMemoryNode") or facts.get("MinMemoryCPU") or "its share"
         return "memory", f"{name} needed more memory than the {given} it had; give it more: --set-resources {rule}:mem_mb=..."
@@ -37,6 +40,8 @@ def verdict(state: JobState) -> tuple[FailureClass, str]:
         )
     if re.search(r"no space left|quota exceeded", log):
         return "disk", f"{name} found no space left on a disk; make space, then run again and it goes on."
+    if found := re.search(r"(?:permission denied|read-only file system)(?:: '[^']*')?", facts.get("log", ""), re.IGNORECASE):
+        return "disk", f"{name} may not use a file or folder ({found[0]}); mend its permissions, then run again and it goes on."
     if state.state == "CANCELLED":
         return "cancelled", f"{name} was cancelled by a person or by the site; run again and it goes on."
     if any(KILLED.search(code) for code in codes):
@@ -45,6 +50,11 @@ def verdict(state: JobState) -> tuple[FailureClass, str]:
         "bug",
         f"{name} ended with exit code {codes[0] or '?'} before its stage could say why; its log has more: {facts.get('StdOut', '?')}.",
     )
+
+
+def refused(state: JobState) -> bool:
+    """Whether SLURM does not run the job, at its submission or when its turn comes."""
+    return state.state == REFUSED or state.facts.get("Reason") == "BadConstraints"
 
 
 def rule_of(comment: str) -> str:

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from cvdm_core.errors import DiskFullError, UserError
+from cvdm_core.errors import DiskError, UserError
 from cvdm_core.files import write_file
 
 PLAN_S = 900
@@ -59,6 +59,6 @@ def _kept(command: Sequence[str], said: str) -> str:
     """Write all that was said to `LOG`, and say where it is to be found."""
     try:
         write_file(LOG, f"$ {' '.join(command)}\n{said}")
-    except (OSError, DiskFullError):
+    except (OSError, DiskError):
         return f"`{' '.join(command)}` says more"
     return f"{LOG} has all that Snakemake said"

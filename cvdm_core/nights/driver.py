@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cvdm_core.doctor.dry_run import planned
 from cvdm_core.errors import UserError
+from cvdm_core.files import disk_named
 
 CANCEL_S = 300
 """Seconds that a driver gets to cancel its jobs before it is killed; what it leaves in the queue the next one finds."""
@@ -75,8 +76,10 @@ class Driver:
         guard = shutil.which("timeout")
         if guard is None:
             raise UserError("timeout: this command of GNU coreutils is not here; install coreutils.")
-        log.parent.mkdir(parents=True, exist_ok=True)
         guarded = [guard, "--signal=INT", f"--kill-after={CANCEL_S}", f"{max(1.0, seconds):.0f}", *command]
+        with disk_named(log):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.touch()
         with open(log, "ab") as stream:
             self.process = subprocess.Popen(guarded, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT)
 

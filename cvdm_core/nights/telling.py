@@ -9,6 +9,7 @@ import traceback
 from pathlib import Path
 
 from cvdm_core import paths
+from cvdm_core.errors import UserError
 from cvdm_core.nights import messages, summary
 from cvdm_core.nights.course import Course
 from cvdm_core.records.measuring import update_throughput
@@ -28,10 +29,13 @@ def tell(course: Course) -> None:
     ):
         try:
             work()
+        except UserError as error:
+            course.status = course.status or 1
+            course.problems.append(f"{what}: {error}")
         except Exception as error:
             traceback.print_exc()
             course.status = course.status or 1
-            course.problems.append(f"{what}: {type(error).__name__}: {error}")
+            course.problems.append(f"{what}; that is a bug, please report it: {type(error).__name__}: {error}")
     night = course.night(ended)
     places = [f"Folder: {platform.node()}:{Path.cwd()}", f"Index: {paths.index_page(config)}"]
     said = summary.text(night, [*places, f"Log: {course.log}"] if course.log else places)

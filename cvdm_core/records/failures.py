@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, get_args
 
-from cvdm_core.errors import DamagedInputError, DeviceError, DiskFullError, TimeUpError, UserError
-from cvdm_core.files import disk_full_named, write_file
+from cvdm_core.errors import DamagedInputError, DeviceError, DiskError, TimeUpError, UserError
+from cvdm_core.files import disk_named, write_file
 from cvdm_core.records.running import Running, note_name
 
 FailureClass = Literal["memory", "time", "preempted", "node", "disk", "damaged input", "configuration", "cancelled", "killed", "bug"]
@@ -30,8 +30,8 @@ def write_failure(results: str | Path, who: Running, kind: FailureClass, message
 
     Raises
     ------
-    DiskFullError
-        If there is no space for it.
+    DiskError
+        If there is no space, or no permission, for it.
     """
     content = _content(who, kind, message)
     write_file(failure_path(results, who.stage, who.subject, who.part), json.dumps(content, indent=1, sort_keys=True) + "\n")
@@ -43,18 +43,27 @@ def log_failure(results: str | Path, who: Running, kind: FailureClass, message: 
 
     Raises
     ------
-    DiskFullError
-        If there is no space for it.
+    DiskError
+        If there is no space, or no permission, for it.
     """
     content = _content(who, kind, message)
     log = _log(results)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with disk_full_named(log), open(log, "a", encoding="utf-8") as stream:
-        stream.write(json.dumps(content, sort_keys=True) + "\n")
+    with disk_named(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(content, sort_keys=True) + "\n")
 
 
 def _content(who: Running, kind: FailureClass, message: str) -> dict[str, object]:
-    about = {"stage": who.stage, "subject": who.subject, "part": who.part, "host": who.host, "job": who.job, "started": who.started}
+    about = {
+        "stage": who.stage,
+        "subject": who.subject,
+        "part": who.part,
+        "host": who.host,
+        "pid": who.pid,
+        "job": who.job,
+        "started": who.started,
+    }
     return {**about, "class": kind, "message": message}
 
 
@@ -65,7 +74,8 @@ def outlives(note: Path, job: int) -> bool:
     """
     try:
         content = json.loads(note.read_text(encoding="utf-8"))
-        return content["class"] in OF_STAGES or content["job"] is None or int(content["job"]) >= job
+        by_stage = content["class"] in OF_STAGES and content["pid"] > 0
+        return by_stage or content["job"] is None or int(content["job"]) >= job
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return False
 
@@ -92,7 +102,7 @@ def _log(results: str | Path) -> Path:
 def judge(error: BaseException) -> tuple[FailureClass, str]:
     """Return the class of an error that ended a stage, and what to say."""
     match error:
-        case DiskFullError():
+        case DiskError():
             return "disk", str(error)
         case DeviceError():
             return "node", str(error)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cvdm_core.files import disk_full_named
+from cvdm_core.files import disk_named
 
 PIECE = 100_000
 """Bytes that are read from the end of the file at first; it has a line of a few kilobytes for each night of years."""
@@ -77,11 +77,11 @@ def add_night(results: str | Path, night: Night) -> None:
 
     Raises
     ------
-    DiskFullError
-        If there is no space for it.
+    DiskError
+        If there is no space, or no permission, for it.
     """
     path = nights_file(results)
-    with disk_full_named(path):
+    with disk_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab+") as stream:
             size = stream.seek(0, os.SEEK_END)

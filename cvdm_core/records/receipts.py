@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from cvdm_core import __version__
-from cvdm_core.errors import DiskFullError, UserError
-from cvdm_core.files import disk_full_named, remove_unfinished, write_file
+from cvdm_core.errors import DiskError, UserError
+from cvdm_core.files import disk_named, remove_unfinished, write_file
 from cvdm_core.records.failures import failure_path, judge, log_failure, write_failure
 from cvdm_core.records.running import announced, running_path
 from cvdm_core.records.usage import measured
@@ -104,10 +104,10 @@ def stage(path: str | Path, stage: str, subject: str, results: str | Path, part:
     with announced(results, stage, subject, part) as who:
         try:
             # The disk: for what libraries write; our own files are named one by one.
-            with measured(receipt, versions()), disk_full_named(Path(path).parent):
+            with measured(receipt, versions()), disk_named(Path(path).parent):
                 yield receipt
         except BaseException as error:
-            with suppress(DiskFullError):  # no space for the note either: the error itself is what must be seen
+            with suppress(DiskError):  # no place for the note either: the error itself is what must be seen
                 told_to_end = isinstance(error, (KeyboardInterrupt, SystemExit))  # under SLURM it may know why, and is asked later
                 (log_failure if who.job and told_to_end else write_failure)(results, who, *judge(error))
             raise

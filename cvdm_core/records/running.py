@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cvdm_core.errors import DiskFullError, UserError
+from cvdm_core.errors import DiskError, UserError
 from cvdm_core.files import write_file
 
 
@@ -67,7 +67,7 @@ def announced(results: str | Path, stage: str, subject: str, part: str = "") -> 
     job = os.environ.get("SLURM_JOB_ID", "")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     mine = Running(stage, subject, part, platform.node(), os.getpid(), _began(os.getpid()), int(job) if job.isdecimal() else 0, now)
-    with suppress(DiskFullError):  # the stage itself will say so
+    with suppress(DiskError):  # the stage itself will say so
         write_file(path, json.dumps(asdict(mine)) + "\n")
     try:
         yield mine

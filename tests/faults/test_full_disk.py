@@ -19,7 +19,7 @@ from store_tree import config_of, pixels, row_of, write_ome_tiff
 from cvdm_core import paths
 from cvdm_core.acquisitions.ingest import ingest
 from cvdm_core.config import Config
-from cvdm_core.errors import DiskFullError
+from cvdm_core.errors import DiskError
 from cvdm_core.images.export import export
 from cvdm_core.images.validation import validate
 from cvdm_core.records.receipts import failure_path, read_json, stage
@@ -59,7 +59,7 @@ def fill_up(disk: Path, pages: int) -> Path:
 def assert_stopped(work: Callable[[], None], disk: Path, store: Path, pages: int) -> None:
     """The work stops for want of space with one sentence, and the store is not there."""
     ballast = fill_up(disk, pages)
-    with pytest.raises(DiskFullError, match="there is no space left") as caught:
+    with pytest.raises(DiskError, match="there is no space left") as caught:
         work()
     assert str(disk) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -124,7 +124,7 @@ def test_export_leaves_no_half_file(ingestion: Config, disk: Path, name: str) ->
     ingest(ingestion, "cells")
     out = disk / name
     ballast = fill_up(disk, 4)
-    with pytest.raises(DiskFullError, match=f"{name}: there is no space left"):
+    with pytest.raises(DiskError, match=f"{name}: there is no space left"):
         export(paths.raw_store(ingestion, "cells"), out)
     assert sorted(path.name for path in disk.iterdir()) == ["ballast", "results"]
     ballast.unlink()

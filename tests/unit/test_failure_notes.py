@@ -92,6 +92,35 @@ def test_a_job_that_was_cancelled_after_its_last_stage_had_ended_well_is_no_fail
     assert failure_path("results", name, subject, part).exists()
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        JobState(0, "REFUSED", COMMENT, facts={"log": "sbatch: error: ..."}),
+        JobState(3, "FAILED", COMMENT, facts={"Reason": "BadConstraints"}),
+    ],
+)
+def test_an_attempt_that_asked_for_more_than_there_is_does_not_hide_why_it_was_needed(last: JobState) -> None:
+    # Seen on a node of 16 GB: a third attempt at the training asks for three times its memory.
+    ran = [JobState(number, "OUT_OF_MEMORY", COMMENT, facts={"MinMemoryNode": f"{6 * number}G"}) for number in (1, 2)]
+    for name, states, kind in (("first", [last], "configuration"), ("second", [*ran, last], "memory")):
+        note(run_file(name), states)
+        settle(Path("results"), Path("models"), ["cells_1"])
+        path = failure_path("results", "sample", "cells_1", "0003")
+        content = read_json(path)
+        assert content["class"] == kind and "cvdm doctor" in content["message"]
+        assert kind == "configuration" or "12G" in content["message"]
+        path.unlink()
+
+
+def test_what_slurm_could_not_explain_gives_way_to_a_later_attempt() -> None:
+    path = failure_path("results", "sample", "cells_1", "0003")
+    denied = "PermissionError: [Errno 13] Permission denied: 'results/cells_1'"
+    for job, facts, kind in ((1, {"ExitCode": "1:0"}, "bug"), (2, {"ExitCode": "1:0", "log": denied}, "disk"), (3, {}, "bug")):
+        note(run_file(f"run_{job}"), [JobState(job, "FAILED", COMMENT, facts=facts)])
+        settle(Path("results"), Path("models"), ["cells_1"])
+        assert read_json(path)["class"] == kind
+
+
 def test_a_stage_that_was_killed_between_its_receipt_and_its_end_is_no_failure() -> None:
     with announced("results", "ingest", "cells_1"):
         (left,) = announcements("results")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cvdm_core.errors import DiskFullError
+from cvdm_core.errors import DiskError
 from cvdm_core.files import files_below, replace_folder, replacing, write_file
 
 
@@ -36,16 +38,34 @@ def test_a_failed_write_changes_nothing_and_leaves_nothing(tmp_path: Path) -> No
     path = tmp_path / "a.txt"
     write_file(path, "old")
     with (
-        pytest.raises(DiskFullError, match=r"a\.txt: there is no space left for it \(No space left on device\)"),
+        pytest.raises(DiskError, match=r"a\.txt: there is no space left for it \(No space left on device\)"),
         replacing(path) as partial,
     ):
         partial.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(PermissionError), replacing(path) as partial:
+    with pytest.raises(ValueError), replacing(path) as partial:
         partial.write_text("half")
-        raise PermissionError(errno.EACCES, "Permission denied")
+        raise ValueError
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize("write", [lambda path: write_file(path, "new"), lambda path: replacing(path).__enter__()])
+def test_where_nothing_may_be_written_the_file_is_named_and_not_its_unfinished_neighbour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, write: Callable[[Path], object]
+) -> None:
+    """The tests may run as root, who may write everywhere: so the system's answer is put into its mouth."""
+
+    def refuse(path: str, *_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(
+        DiskError, match=rf"^{tmp_path}/new(/a\.txt)?: it may not be read or written \({os.strerror(number)}\); mend its perm"
+    ):
+        write(tmp_path / "new/a.txt")
 
 
 def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("CANCELLED", {"ExitCode": "0:15"}, "cancelled"),
         ("FAILED", {"ExitCode": "0:9", "DerivedExitCode": "0:0"}, "killed"),
         ("FAILED", {"ExitCode": "1:0", "log": "OSError: [Errno 28] No space left on device"}, "disk"),
+        ("FAILED", {"ExitCode": "1:0", "log": "PermissionError: [Errno 13] Permission denied: 'results/cells_1'"}, "disk"),
+        ("FAILED", {"ExitCode": "0:1", "Reason": "BadConstraints"}, "configuration"),
         ("REFUSED", {"log": "sbatch: error: invalid partition specified: nosuch"}, "configuration"),
         ("FAILED", {"ExitCode": "1:0", "DerivedExitCode": "1:0"}, "bug"),
     ],
