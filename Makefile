@@ -14,7 +14,8 @@ STAMP := .env/made-$(shell echo '$(TORCH)' | cksum | cut -d' ' -f1)
 # Compiled beforehand, for half a minute once: whoever may not write here, or is told not to (many container images do), would compile
 # what is used in every process: 2 CPU-seconds for Snakemake, twice in each cluster job, and 3 for torch.
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install
-# uv unpacks the lock with a tenth of pip's CPU time, but knows nothing of pip's configuration (mirrors): pip stands in where it fails.
+# uv unpacks the lock with a tenth of pip's CPU time, but knows nothing of pip's configuration (mirrors): pip stands in where it fails. Many
+# institutes look into encrypted connections: their certificates stand among the system's.
 UV := uv==0.13.9
 
 VIEWERS := build/viewers
@@ -33,7 +34,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PIP) --constraint requirements.lock $(TORCH)
 	@echo "installing $$(grep -c == requirements.lock) packages of requirements.lock"
 	@$(PIP) $(UV)
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --requirement requirements.lock \
+	@$(BIN)/uv pip install --quiet --system-certs --compile-bytecode --python $(BIN)/python --no-deps --requirement requirements.lock \
 	  || $(PIP) --no-deps --requirement requirements.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m compileall -q cvdm_core
@@ -66,7 +67,7 @@ test-readers:  ## open stores and exports in ngff-zarr, bioio and napari's reade
 	@$(PYTHON) -m venv --clear build/readers
 	@build/readers/bin/pip install --quiet $(UV)
 	@for list in requirements.lock envs/readers.txt; do \
-	  build/readers/bin/uv pip install --quiet --python build/readers/bin/python --no-deps --requirement $$list || exit 1; done
+	  build/readers/bin/uv pip install --quiet --system-certs --python build/readers/bin/python --no-deps --requirement $$list || exit 1; done
 	@build/readers/bin/pip install --quiet --no-deps --no-build-isolation --editable .
 	OMP_NUM_THREADS=1 build/readers/bin/pytest tests/unit/test_readers.py
 
