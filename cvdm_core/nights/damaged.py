@@ -8,6 +8,8 @@ from pathlib import Path
 
 from cvdm_core.acquisitions.arrivals import files_of
 from cvdm_core.config import Config
+from cvdm_core.errors import UserError
+from cvdm_core.images.acquired import open_acquired
 from cvdm_core.images.ome_set import SUFFIXES
 from cvdm_core.images.sequence import is_pattern
 from cvdm_core.nights.outcome import failure_notes
@@ -39,9 +41,22 @@ def _is_older(rows: Mapping[str, Acquisition], name: str, note: Path) -> bool:
             parts = {file for folder in folders for file in folder.iterdir() if file.name.lower().endswith((*SUFFIXES, ".ome"))}
             beside = {file for file in parts if file.is_file() and _changed_ns(file) > written}  # no link that leads nowhere
             beside = beside and beside - _of_others(rows, name)
+            beside = beside and beside & (_of_set(row) or beside)
         return all(_changed_ns(path) <= written for path in (*own, *beside))
     except OSError:
         return False
+
+
+def _of_set(row: Acquisition) -> set[Path]:
+    """Return all files of the set that a row's files begin, or none where their headers cannot be read."""
+    found: set[Path] = set()
+    try:
+        for path in filter(None, (row.input, row.target)):
+            with open_acquired(path) as planes:
+                found.update(file.absolute() for file in planes.files)
+    except UserError:
+        return set()
+    return found
 
 
 def _of_others(rows: Mapping[str, Acquisition], name: str) -> set[Path]:

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from test_night_plan import row
 
 from cvdm_core.config import Config, parse
@@ -61,6 +63,21 @@ def test_a_link_that_leads_nowhere_beside_a_damaged_file_changes_nothing(config:
     only_set = {"set": rows()["set"]}
     Path("raw/nowhere.tif").symlink_to("/nowhere/at/all")
     assert still_damaged(config, only_set, only_set)
+
+
+def test_a_new_file_beside_one_whose_header_can_be_read_is_no_part_of_it(config: Config) -> None:
+    """Seen in a month of nights: whenever something that could not be registered arrived, all that was damaged was tried again."""
+    for number in range(2):
+        tifffile.imwrite(f"raw/rotten_{number}.tif", np.zeros((16, 16), np.uint16))
+    rotten = {"alone": row("alone").model_copy(update={"input": "raw/rotten_0.tif", "target": "raw/rotten_1.tif"})}
+    write_json(
+        failure_path(config.results, "ingest", "alone"), {"stage": "ingest", "subject": "alone", "class": "damaged input", "message": "."}
+    )
+    time.sleep(0.02)
+    Path("raw/new.tif").write_bytes(b"cut off")
+    assert still_damaged(config, rotten, rotten)
+    os.utime("raw/rotten_1.tif")
+    assert not still_damaged(config, rotten, rotten)
 
 
 @pytest.mark.parametrize(
