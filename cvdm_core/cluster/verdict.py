@@ -10,6 +10,7 @@ from cvdm_core.records.failures import FailureClass
 
 OOM_SIGNAL = "0:125"
 """What SLURM gives as the exit code of a step that the kernel ended for want of memory."""
+LOST = r"due to node|unable to confirm allocation|launch failed|slurm_script: no such file"
 ASK_DOCTOR = "`cvdm doctor --profile slurm` says what to change."
 KILLED = re.compile(r"(?:^|:)(?:9|137)(?::|$)")
 
@@ -33,7 +34,7 @@ def verdict(state: JobState) -> tuple[FailureClass, str]:
         return "time", f"{name} was ended at its time limit of {limit}; run again and it goes on, or --set-resources {rule}:runtime=..."
     if state.state == "PREEMPTED" or "due to preemption" in log:
         return "preempted", f"{name} had to make room for another job, and SLURM did not start it again; run again and it goes on."
-    if state.state in ("NODE_FAIL", "BOOT_FAIL", FORGOTTEN) or re.search(r"due to node|unable to confirm allocation|launch failed", log):
+    if state.state in ("NODE_FAIL", "BOOT_FAIL", FORGOTTEN) or re.search(LOST, log):
         return (
             "node",
             f"{name} was lost with its node, or by SLURM; run again and it goes on; if it happens again, have the node looked at.",

@@ -41,6 +41,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("TIMEOUT", {"ExitCode": "0:1", "TimeLimit": "00:01:00"}, "time"),
         ("PREEMPTED", {"log": "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-23T15:00:00 DUE TO PREEMPTION ***"}, "preempted"),
         ("NODE_FAIL", {}, "node"),
+        (
+            "FAILED",
+            {"ExitCode": "2:0", "log": "slurmstepd: error: execve(): /spool/job00163/slurm_script: No such file or directory"},
+            "node",
+        ),
         ("FORGOTTEN", {}, "node"),
         ("CANCELLED", {"ExitCode": "0:15"}, "cancelled"),
         ("FAILED", {"ExitCode": "0:9", "DerivedExitCode": "0:0"}, "killed"),
