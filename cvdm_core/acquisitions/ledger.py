@@ -74,6 +74,20 @@ def ledger_file(sheet: str | Path) -> Path:
     return Path(sheet).with_name(f"{Path(sheet).stem}.inbox.jsonl")
 
 
+def read_entries(content: bytes) -> tuple[dict[str, Entry], list[int]]:
+    """Return each acquisition's last line by its file, and the numbers of lines that cannot be read."""
+    latest: dict[str, Entry] = {}
+    damaged: list[int] = []
+    for number, line in enumerate(content.splitlines(), 1):
+        try:
+            entry = Entry.model_validate_json(line)
+        except ValidationError:
+            damaged.append(number)
+        else:
+            latest[entry.file] = entry
+    return latest, damaged
+
+
 class Ledger:
     """The ledger of a sheet; `latest` holds each acquisition's last line by its file."""
 
@@ -83,19 +97,11 @@ class Ledger:
         `damaged` holds the numbers of other lines that cannot be read, which are passed over.
         """
         self.path = path
-        self.latest: dict[str, Entry] = {}
-        self.damaged: list[int] = []
         content = path.read_bytes() if path.exists() else b""
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
             os.truncate(path, whole)
-        for number, line in enumerate(content[:whole].splitlines(), 1):
-            try:
-                entry = Entry.model_validate_json(line)
-            except ValidationError:
-                self.damaged.append(number)
-            else:
-                self.latest[entry.file] = entry
+        self.latest, self.damaged = read_entries(content[:whole])
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Append the entries that say something new, and sync them to the disk.

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cvdm_core import paths
+from cvdm_core.acquisitions.ledger import Entry, ledger_file, read_entries
 from cvdm_core.acquisitions.refusals import refusals_file
 from cvdm_core.cluster.aftermath import recent_mishaps, settle
 from cvdm_core.config import Config
@@ -106,6 +107,7 @@ def write_index(config: Config) -> Path:
         trends=trends((card.row, card.facts) for card in cards),
         problems=problems,
         refused=read_refused(Path(config.acquisitions)),
+        held=read_held(ledger_file(config.acquisitions)),
         other_failures=[failure for failure in failures if failure.subject not in rows],
         happened=happened,
         totals=_totals(config, cards),
@@ -130,6 +132,12 @@ def read_failures(folder: Path) -> list[Failure]:
         keys = ("stage", "subject", "class", "message", "started")
         found.append(Failure(*(str(note.get(key, "")) for key in keys)))
     return found
+
+
+def read_held(ledger: Path) -> list[Entry]:
+    """Return what arrived in an inbox and waits for a person; what failed in a stage has a note of its own."""
+    latest = read_entries(ledger.read_bytes())[0].values() if ledger.exists() else ()
+    return [entry for entry in latest if entry.act and not entry.kind]
 
 
 def read_refused(sheet: Path) -> list[dict[str, str]]:

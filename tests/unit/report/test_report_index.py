@@ -10,7 +10,9 @@ from report_pages import BLIND, HOSTILE, SINGLE, TWO, read_index
 from report_tree import add_acquisition, make_config, write_failure, write_model
 
 from cvdm_core import paths
+from cvdm_core.acquisitions.ledger import Entry, Ledger, ledger_file
 from cvdm_core.config import Config
+from cvdm_core.lock import locked
 from cvdm_core.report.card import card_file
 from cvdm_core.sheet import read_sheet, write_sheet
 
@@ -48,6 +50,36 @@ def test_the_index_says_what_failed_and_what_was_refused(tmp_path: Path) -> None
     assert shown.words.count(HOSTILE) >= 2
     assert not shown.all("img")
     assert len(shown.all("script")) == 1
+
+
+def test_what_waits_in_the_inbox_for_a_person_stands_in_front_as_the_ledger_has_it_last(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    ledger = ledger_file(config.acquisitions)
+    said = f"{HOSTILE}.tif is cut off; copy it again."
+    entries = [
+        Entry(
+            file="/inbox/cut.tif",
+            inbox="/inbox",
+            name=HOSTILE,
+            state="failed",
+            reason=f"{HOSTILE}.tif is cut off; copy it again.",
+            act=True,
+        ),
+        Entry(file="/inbox/late.tif", inbox="/inbox", name="late_one", state="arriving", reason="it is still written"),
+        Entry(file="/inbox/mended.tif", inbox="/inbox", name="mended", state="quarantined", reason="no pixel size", act=True),
+        Entry(file="/inbox/mended.tif", inbox="/inbox", name="mended", state="reported"),
+        Entry(file="/inbox/rotten.tif", inbox="/inbox", name="rotten", state="failed", reason="has a note", act=True, kind="damaged input"),
+    ]
+    with locked(config.acquisitions):
+        Ledger(ledger).add(entries)
+    with ledger.open("ab") as stream:
+        stream.write(b'{"file": "/inbox/cut')  # another process writes
+    size = ledger.stat().st_size
+    words = read_index(config).words
+    assert f"{HOSTILE}, inbox: failed. {said}" in words
+    assert words.index("is cut off") > words.index("What needs a person")
+    assert not [name for name in ("late_one", "mended", "rotten") if name in words]
+    assert ledger.stat().st_size == size
 
 
 @pytest.mark.parametrize("lost", ["results/{}/cvdm/stitch.json", "results/{}/cvdm/metrics.tsv", "results/{}/raw.ome.zarr", "models"])
