@@ -55,15 +55,7 @@ def log_failure(results: str | Path, who: Running, kind: FailureClass, message: 
 
 
 def _content(who: Running, kind: FailureClass, message: str) -> dict[str, object]:
-    about = {
-        "stage": who.stage,
-        "subject": who.subject,
-        "part": who.part,
-        "host": who.host,
-        "pid": who.pid,
-        "job": who.job,
-        "started": who.started,
-    }
+    about = {name: getattr(who, name) for name in ("stage", "subject", "part", "host", "pid", "job", "started")}
     return {**about, "class": kind, "message": message}
 
 
