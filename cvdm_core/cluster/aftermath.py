@@ -96,8 +96,9 @@ def _settle_run(results: Path, models: Path, path: Path, names: list[str]) -> No
     # By time, because a state that was looked at is written once more: a later attempt may still run, or have been done since.
     by_time = sorted(states, key=attrgetter("time"))
     # An attempt that asked for more than any node has says nothing of why there had to be one.
-    final = {state.comment: state for state in by_time if refused(state)} | {s.comment: s for s in by_time if not refused(s)}
-    too_much = {state.comment for state in by_time if refused(state)}
+    never_ran = {state.job for state in states if refused(state)}
+    too_much = {state.comment: state for state in by_time if state.job in never_ran}
+    final = too_much | {state.comment: state for state in by_time if state.job not in never_ran}
     bad = [state for state in final.values() if state.state in FAILED and _over(state) and (state.job, state.time) not in looked_at]
     done = []
     for state in bad:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,10 @@ def test_a_job_that_was_cancelled_after_its_last_stage_had_ended_well_is_no_fail
 def test_an_attempt_that_asked_for_more_than_there_is_does_not_hide_why_it_was_needed(last: JobState) -> None:
     # Seen on a node of 16 GB: a third attempt at the training asks for three times its memory.
     ran = [JobState(number, "OUT_OF_MEMORY", COMMENT, facts={"MinMemoryNode": f"{6 * number}G"}) for number in (1, 2)]
-    for name, states, kind in (("first", [last], "configuration"), ("second", [*ran, last], "memory")):
+    last = replace(last, time=time.time() + 1)
+    # Before a job is found to ask for too much it is an ordinary one in the queue.
+    asked = [JobState(last.job, SUBMITTED, COMMENT), last] if last.job else [last]
+    for name, states, kind in (("first", asked, "configuration"), ("second", [*ran, *asked], "memory")):
         note(run_file(name), states)
         settle(Path("results"), Path("models"), ["cells_1"])
         path = failure_path("results", "sample", "cells_1", "0003")
