@@ -16,6 +16,7 @@ ACCOUNTING = {"slurmdbd": "slurmdbd", "mariadbd": "mariadb-server-core", "mariad
 COMMANDS = ("munged", "squeue", "slurmctld", "slurmd", "ip")
 NAMESPACES = ("--mount", "--pid", "--net")
 MEMORY_CGROUP = Path("/sys/fs/cgroup/memory")
+CGROUPS = os.environ.get("CVDM_SLURM_CGROUPS") == "1"
 UNSHARE = ("unshare", *NAMESPACES, "--fork", "--kill-child", "--mount-proc")
 
 
@@ -117,7 +118,7 @@ def install(accounting: bool = False) -> None:
 
 
 @contextmanager
-def running(folder: Path, cpus: int = 2, memory_mb: int = 12_000, account: str = "", cgroups: bool = False) -> Iterator[Cluster]:
+def running(folder: Path, cpus: int = 2, memory_mb: int = 12_000, account: str = "", cgroups: bool = CGROUPS) -> Iterator[Cluster]:
     """Run a cluster with its files in `folder`, and end all its processes afterwards; with an `account`, accounts are kept.
 
     With `cgroups` the kernel holds jobs to their memory.

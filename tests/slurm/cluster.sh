@@ -5,12 +5,14 @@
 #
 #   cluster.sh FOLDER CPUS MEMORY_MB [ACCOUNT [LIMITS]]   writes `up` when jobs can be submitted; one node, n1, with one pretended GPU
 #
+# A cluster whose end was sudden starts again from its folder, as after a power cut (without accounts).
 # With the name of an account, accounts are kept: by slurmdbd, in a MariaDB of its own. LIMITS is `looks` (the default: memory is looked at
 # each second) or `cgroups`: the kernel holds each job to its memory and finds all its processes.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin # where munged and the daemons of SLURM are; not every shell of root has it
 
 dir=$1 cpus=$2 memory=$3 account=${4:-} limits=${5:-looks}
+rm -rf "$dir/run"
 mkdir -p "$dir"/{etc,run,log,state,spool}
 chmod 700 "$dir/state"
 ip link set lo up
@@ -18,7 +20,7 @@ ip link set lo up
 ip address add 192.0.2.1/32 dev lo
 
 # A gres called gpu counts device files only: /dev/null under another name.
-mknod -m 666 "$dir/nvidia0" c 1 3
+[ -e "$dir/nvidia0" ] || mknod -m 666 "$dir/nvidia0" c 1 3
 printf 'AutoDetect=off\nName=gpu Type=h200 File=%s\n' "$dir/nvidia0" > "$dir/etc/gres.conf"
 
 # Without cgroups a job over its memory is found by a look each second; CI has no writable cgroups.
@@ -82,7 +84,8 @@ SchedulerParameters=batch_sched_delay=0,bf_interval=2,sched_interval=5
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1
-MinJobAge=600
+# Days: tests look at all jobs that there were.
+MinJobAge=200000
 KillWait=5
 SlurmdTimeout=20
 ReturnToService=2
@@ -131,6 +134,6 @@ fi
 slurmctld < /dev/null
 wait_for 30 scontrol ping
 slurmd -N n1 < /dev/null
-wait_for 30 bash -c 'sinfo -h -p cpu -o %t | grep -qx idle'
+wait_for 30 bash -c 'sinfo -h -p cpu -o %t | grep -qxE "idle|mix|alloc"'
 echo up
 cat > /dev/null

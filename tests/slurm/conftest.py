@@ -5,7 +5,6 @@ With `CVDM_SLURM_CGROUPS=1` all are tried where the kernel finds the processes o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,13 +12,11 @@ import pytest
 from cluster import Cluster, NoClusterError, running
 from site_tree import Site
 
-CGROUPS = os.environ.get("CVDM_SLURM_CGROUPS") == "1"
-
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     try:
-        with running(tmp_path_factory.mktemp("slurm") / "cluster", cgroups=CGROUPS) as made:
+        with running(tmp_path_factory.mktemp("slurm") / "cluster") as made:
             yield made
     except NoClusterError as error:
         pytest.skip(f"LEFT OUT, nothing was tried on a SLURM: {error}")
@@ -29,7 +26,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def accounting_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A second cluster, with slurmdbd and the account `lab`."""
     try:
-        with running(tmp_path_factory.mktemp("accounting") / "cluster", account="lab", cgroups=CGROUPS) as made:
+        with running(tmp_path_factory.mktemp("accounting") / "cluster", account="lab") as made:
             yield made
     except NoClusterError as error:
         pytest.skip(f"LEFT OUT, nothing was tried on a SLURM that keeps accounts: {error}")

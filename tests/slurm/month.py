@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -80,6 +81,34 @@ class Troubles:
         self.site.cluster.stop_controller()
         self._over.wait(8)
         self.site.cluster.start_controller()
+
+
+@dataclass
+class Diary:
+    """What a month has seen so far, written to a file as it goes: a month that is cut off, as by a power cut, goes on where it was."""
+
+    file: Path
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    begun: int = 0
+    """Nights begun; those that were cut off have no exit status."""
+    statuses: list[int] = field(default_factory=list)
+    caused: list[tuple[str, int]] = field(default_factory=list)
+    hours: float = 0.0
+    pages: str = ""
+    """The index pages of all nights, one after the other."""
+
+    @classmethod
+    def opened(cls, file: Path) -> Diary:
+        """Read a diary, or begin one."""
+        return cls(file, **json.loads(file.read_text())) if file.exists() else cls(file)
+
+    def save(self) -> None:
+        """Write everything."""
+        content = asdict(self)
+        del content["file"]
+        partial = self.file.with_suffix(".partial")
+        partial.write_text(json.dumps(content))
+        partial.replace(self.file)
 
 
 def overlaps(site: Site) -> list[str]:

@@ -60,7 +60,7 @@ def test_a_night_restores_what_is_new_with_the_urgent_in_front_and_the_next_one_
     second = site.typed("cvdm night --profile slurm", timeout=600)
 
     assert second.returncode == 0 and "nothing to restore" in second.stdout, second.stdout + second.stderr
-    assert max(site.jobs()) == max(jobs)  # SLURM forgets the older ones after MinJobAge
+    assert max(site.jobs()) == max(jobs)
 
 
 def arrive(site: Site, *names: str) -> None:
