@@ -88,6 +88,13 @@ def write_index(config: Config) -> Path:
     except Exception as error:  # what is noted already must be shown all the same
         happened = []
         problems.append(f"What SLURM says of killed jobs could not be noted ({' '.join(str(error).split())[:200]}).")
+    held: list[Entry] = []
+    try:
+        held = read_held(ledger_file(config.acquisitions))
+    except OSError as error:
+        problems.append(
+            f"{error.filename}: the inbox's ledger cannot be read ({error.strerror}); what waits there for a person is not known."
+        )
     failures = read_failures(Path(config.results) / ".failures")
     routes = find_routes(config, rows.values())
     of: dict[str, list[Failure]] = {}
@@ -107,7 +114,7 @@ def write_index(config: Config) -> Path:
         trends=trends((card.row, card.facts) for card in cards),
         problems=problems,
         refused=read_refused(Path(config.acquisitions)),
-        held=read_held(ledger_file(config.acquisitions)),
+        held=held,
         other_failures=[failure for failure in failures if failure.subject not in rows],
         happened=happened,
         totals=_totals(config, cards),

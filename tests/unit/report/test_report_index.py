@@ -82,6 +82,13 @@ def test_what_waits_in_the_inbox_for_a_person_stands_in_front_as_the_ledger_has_
     assert ledger.stat().st_size == size
 
 
+def test_a_ledger_that_cannot_be_read_is_named_on_the_index_not_fatal_to_it(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    ledger = ledger_file(config.acquisitions)
+    ledger.mkdir(parents=True)  # root may read a file without permissions
+    assert f"{ledger}: the inbox's ledger cannot be read" in read_index(config).words
+
+
 @pytest.mark.parametrize("lost", ["results/{}/cvdm/stitch.json", "results/{}/cvdm/metrics.tsv", "results/{}/raw.ome.zarr", "models"])
 @pytest.mark.parametrize("how", ["missing", "damaged"])
 def test_nothing_that_is_lost_keeps_the_index_from_being_written(config: Config, tmp_path: Path, lost: str, how: str) -> None:
