@@ -1,8 +1,9 @@
 """Registration: from TIFF files to measured rows of the sample sheet, from which every later job is planned.
 
-Every row's header is read anew. Good rows are written; whatever is refused costs nobody else anything: a row that stood in the
-sheet stays there unmeasured (so that nothing is planned for it), a line that is no row is set aside in the sheet, a new file is
-left out, and each refusal is printed, kept beside the sheet for the index page, and makes the command end with an error.
+Every row's header is read anew, but for ingested rows whose files were taken away. Good rows are written; whatever is refused costs
+nobody else anything: a row that stood in the sheet stays there unmeasured (so that nothing is planned for it), a line that is no row is
+set aside in the sheet, a new file is left out, and each refusal is printed, kept beside the sheet for the index page, and makes the
+command end with an error.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from cvdm_core.acquisitions.added import NOTHING_SAID, Added
+from cvdm_core.acquisitions.arrivals import files_of
 from cvdm_core.acquisitions.candidates import Candidate, find_candidates
 from cvdm_core.acquisitions.draft import Draft, identity
 from cvdm_core.acquisitions.measure import UNMEASURED, knows, measure
@@ -26,6 +28,8 @@ from cvdm_core.config import Config, Split
 from cvdm_core.errors import UserError, shell_word
 from cvdm_core.images.sequence import FIELD, is_pattern
 from cvdm_core.lock import locked
+from cvdm_core.paths import ingest_receipt
+from cvdm_core.records.receipts import read_json
 from cvdm_core.routing import Router, find_routes
 from cvdm_core.sheet import NAME_RULE, Acquisition, Series, clean_name, is_name, read_rows, write_sheet
 
@@ -209,10 +213,12 @@ def _refuse_leaks(sheet: Draft) -> None:
 
 
 def _measure_all(sheet: Draft, config: Config, anew: bool) -> list[str]:
-    remarks: list[str] = []
     scale_of = Router(config).pair_scale
     console = Console(stderr=True)
     waiting = [row for row in sheet.rows.values() if row.acquisition not in sheet.refused and (anew or not row.registered)]
+    ingested = [row for row in waiting if _taken_away(config, row)]
+    remarks = [f"{row.input}: its files are not there any more; it was ingested before, and its row stays as it is." for row in ingested]
+    waiting = [row for row in waiting if row not in ingested]
     for row in track(waiting, "reading headers", console=console, transient=True, disable=not console.is_terminal):
         try:
             sheet.rows[row.acquisition], said = measure(row, scale_of, _state_in(sheet, row), sheet.path)
@@ -221,6 +227,20 @@ def _measure_all(sheet: Draft, config: Config, anew: bool) -> list[str]:
         else:
             remarks += said
     return remarks
+
+
+def _taken_away(config: Config, row: Acquisition) -> bool:
+    """Whether raw files of a measured row are gone, whose pixels were ingested as it stands: a model may be trained on them."""
+    try:
+        if all(file.exists() for file in files_of([row.input, row.target])):
+            return False
+    except FileNotFoundError:  # no file of a pattern is left
+        pass
+    try:
+        was = read_json(ingest_receipt(config, row.acquisition))["details"]["row"]
+        return row.registered and (was["input"], was["target"]) == (row.input, row.target)
+    except (UserError, OSError, KeyError, TypeError):
+        return False
 
 
 def _state_in(sheet: Draft, row: Acquisition) -> Callable[[str], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from register_folder import CONFIG, SHEET, refused, rows, tiff
 from cvdm_core.acquisitions.added import Added
 from cvdm_core.acquisitions.refusals import read_refusals, refusals_file
 from cvdm_core.acquisitions.register import register
+from cvdm_core.paths import ingest_receipt
+from cvdm_core.records.receipts import write_json
 from cvdm_core.sheet import COLUMNS, read_sheet, write_sheet
 
 
@@ -56,6 +59,22 @@ def test_every_row_is_measured_anew() -> None:
     register(CONFIG, [])
     assert read_sheet(SHEET)["a"].shape == (1, 1, 1, 48, 50)
     assert read_sheet(SHEET)["a"].pixel_size_um == pytest.approx(0.2)
+
+
+def test_a_row_stays_measured_when_its_files_were_taken_away_after_they_were_ingested(capsys: pytest.CaptureFixture[str]) -> None:
+    tiff("raw/a.tif")
+    tiff("raw/b.tif")
+    register(CONFIG, ["raw/a.tif", "raw/b.tif"])
+    before = read_sheet(SHEET)
+    write_json(ingest_receipt(CONFIG, "a"), {"details": {"row": before["a"].model_dump(mode="json")}})
+    shutil.rmtree("raw")
+
+    assert refused() == ["raw/b.tif: there is no such file; check the path."]
+
+    assert read_sheet(SHEET)["a"] == before["a"] and not read_sheet(SHEET)["b"].registered
+    assert "note: raw/a.tif: its files are not there any more; it was ingested before" in capsys.readouterr().err
+    write_sheet(SHEET, {"a": before["a"].model_copy(update={"input": "raw/mistyped.tif"})})
+    assert "raw/mistyped.tif" in refused()[0]
 
 
 def test_what_a_person_stated_stays_and_wins(capsys: pytest.CaptureFixture[str]) -> None:
