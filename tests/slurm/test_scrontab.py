@@ -42,7 +42,7 @@ def test_the_lines_of_the_scrontab_run_a_night_and_wait_for_the_next_one(cron: S
     (cron.folder / ".env").symlink_to(BIN.parent)
     (cron.folder / "logs").mkdir(exist_ok=True)
     soon = time.localtime(time.time() + 70)
-    lines = (ROOT / "profiles/schedules/scrontab").read_text().replace("/srv/cvdm", str(cron.folder))
+    lines = (ROOT / "profiles/schedules/scrontab").read_text().replace("/srv/cvdm", str(cron.folder)).replace("mine.yaml", "config.yaml")
     assert "\n0 20 * * *" in lines
     (cron.folder / "lines").write_text(lines.replace("\n0 20 * * *", f"\n{soon.tm_min} {soon.tm_hour} * * *"))
     taken = cron.typed("scrontab lines")
