@@ -150,7 +150,13 @@ def test_the_line_of_the_crontab_runs_as_cron_runs_it(lab: Facility) -> None:
     # package under test is not the one that is installed.)
     environment = {"PATH": settings["PATH"], **{key: os.environ[key] for key in ("PYTHONPATH",) if key in os.environ}}
     for command in commands:
-        for ours, theirs in (("/srv/cvdm", str(lab.folder)), ("/data/inbox", "inbox"), ("--profile slurm", "--profile profiles/local"), ("mine.yaml", "config.yaml")):
+        places = {
+            "/srv/cvdm": str(lab.folder),
+            "/data/inbox": "inbox",
+            "mine.yaml": "config.yaml",
+            "--profile slurm": "--profile profiles/local",
+        }
+        for ours, theirs in places.items():
             command = command.replace(ours, theirs)
         done = subprocess.run(
             [settings["SHELL"], "-c", command], cwd="/", env=environment, capture_output=True, text=True, timeout=300, check=False
