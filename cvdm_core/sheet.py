@@ -1,16 +1,13 @@
 """The sample sheet: one row an acquisition, the single source of truth about shapes, pixel sizes and roles.
 
 A person writes the first columns (`acquisition` to `note`); `cvdm register` measures the rest from the headers of the files and
-writes the whole sheet anew. The Snakefile plans every job from it. Read with the csv module, because the Snakefile is parsed in
-every cluster job.
+writes the whole sheet anew. The Snakefile plans every job from it, and is parsed in every cluster job.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from cvdm_core.config import NAME_PATTERN, Config, Split
 from cvdm_core.errors import UserError
 from cvdm_core.files import write_file
+from cvdm_core.sheet_text import as_line, read_lines
 
 _Optional = BeforeValidator(lambda value: None if value == "" else value)
 Positive = Annotated[float | None, Field(gt=0, allow_inf_nan=False), _Optional]
@@ -202,7 +200,7 @@ def _read(path: str | Path, again: bool) -> tuple[dict[str, Acquisition], list[U
     rows: dict[str, Acquisition] = {}
     names: dict[str, str] = {}
     unusable: list[Unusable] = []
-    for number, cells in _lines(path):
+    for number, cells in read_lines(path, COLUMNS):
         name = cells.get("acquisition", "")
         if name.startswith(SET_ASIDE):
             if not again:
@@ -218,29 +216,6 @@ def _read(path: str | Path, again: bool) -> tuple[dict[str, Acquisition], list[U
         else:
             rows[row.acquisition] = row
     return rows, unusable
-
-
-def _lines(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Give the cells of each line by column; what stands beyond the last column stands under the key ''."""
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no sample sheet; `cvdm register FOLDER` makes one.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: the sample sheet is not UTF-8 text; save it as tab-separated UTF-8.") from None
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
-    try:
-        header = next(reader, [])
-        for index, name in enumerate(header):
-            if name not in COLUMNS or name in header[:index]:
-                what = "stands twice" if name in COLUMNS else f"is not known; the columns, with tabs between them, are {', '.join(COLUMNS)}"
-                raise UserError(f"{path}: the column {name!r} {what}.")
-        for values in reader:
-            if any(values):
-                surplus = {"": "\t".join(values[len(header) :])} if any(values[len(header) :]) else {}
-                yield reader.line_num, dict(zip(header, values, strict=False)) | surplus
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: this is no tab-separated text ({error}); save the sheet anew.") from None
 
 
 def _parse_row(values: dict[str, str], where: str) -> Acquisition:
@@ -271,17 +246,9 @@ def write_sheet(path: str | Path, rows: dict[str, Acquisition], set_aside: Seque
         surplus = line.cells.get("")
         cells = [line.cells.get(column, "") for column in COLUMNS[1:]] + (surplus.split("\t") if surplus else [])
         lines.append([SET_ASIDE + line.acquisition, *cells])
-    text = "".join(map(_line, lines))
+    text = "".join(map(as_line, lines))
     if not Path(path).exists() or Path(path).read_bytes() != text.encode("utf-8"):
         write_file(path, text)
-
-
-def _line(cells: Sequence[str]) -> str:
-    text = io.StringIO()
-    # The csv module does not see by itself that a carriage return needs quotes.
-    quoting: Literal[0, 1] = csv.QUOTE_ALL if any("\r" in cell for cell in cells) else csv.QUOTE_MINIMAL
-    csv.writer(text, delimiter="\t", lineterminator="\n", quoting=quoting).writerow(cells)
-    return text.getvalue()
 
 
 def _cell(value: object) -> str:

@@ -144,6 +144,31 @@ def test_lines_set_aside_are_kept_passed_over_and_tried_again(tmp_path: Path) ->
     assert list(read_rows(path)[0]) == ["a", "b_c"]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_quotation_mark_that_takes_the_lines_below_with_it_is_refused(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "a.tsv"
+    lines = [f"{HEADER}\tnote", *(f"{name}\ts\tpredict\tx.tif\t{{}}" for name in "abcd")]
+    for first, last in [("", ""), ("", 'a disk of 60"'), ('a "good" one', '"bad"')]:
+        path.write_bytes(end.join([*lines, ""]).format(first, '"5 min after drug', "", last).encode())
+        with pytest.raises(UserError, match="line 3: a cell begins with a quotation mark and does not end with one"):
+            read_sheet(path)
+
+
+def test_quotation_marks_that_are_words_stay_words(tmp_path: Path) -> None:
+    notes = {
+        'a 60" dish': 'a 60" dish',
+        '"bright" day': '"bright" day',
+        '"two\n""lines"" and\ta tab"': 'two\n"lines" and\ta tab',
+        '"x': '"x',
+    }
+    path = tmp_path / "a.tsv"
+    lines = [f"a{number}\ts\tpredict\tx.tif\t{note}" for number, note in enumerate(notes)]
+    path.write_text("\n".join([f"{HEADER}\tnote", *lines]) + "\n")
+    for _ in range(2):
+        assert [row.note for row in read_sheet(path).values()] == list(notes.values())
+        write_sheet(path, read_sheet(path))
+
+
 def test_a_reader_never_sees_half_a_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = sheet(tmp_path, "a\ts\tpredict\tx.tif")
     before = path.read_bytes()
