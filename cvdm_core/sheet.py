@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from cvdm_core.config import NAME_PATTERN, Config, Split
 from cvdm_core.errors import UserError
-from cvdm_core.files import write_file
+from cvdm_core.files import rewrite_file
 from cvdm_core.sheet_text import as_line, read_lines
 
 _Optional = BeforeValidator(lambda value: None if value == "" else value)
@@ -248,7 +248,7 @@ def write_sheet(path: str | Path, rows: dict[str, Acquisition], set_aside: Seque
         lines.append([SET_ASIDE + line.acquisition, *cells])
     text = "".join(map(as_line, lines))
     if not Path(path).exists() or Path(path).read_bytes() != text.encode("utf-8"):
-        write_file(path, text)
+        rewrite_file(path, text)
 
 
 def _cell(value: object) -> str:

@@ -169,6 +169,23 @@ def test_quotation_marks_that_are_words_stay_words(tmp_path: Path) -> None:
         write_sheet(path, read_sheet(path))
 
 
+def test_a_sheet_that_is_a_link_stays_one_and_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    real = sheet(tmp_path / "shared", "a\ts\tpredict\tx.tif")
+    real.chmod(0o664)
+    link = tmp_path / "a.tsv"
+    link.symlink_to(real)
+    before = os.umask(0o022)
+    try:
+        write_sheet(link, {})
+    finally:
+        os.umask(before)
+    assert link.is_symlink() and not read_sheet(real) and real.stat().st_mode & 0o777 == 0o664
+    real.unlink()
+    with pytest.raises(UserError, match=r"a\.tsv: it is a link to a sample sheet that is not there; is its file server mounted\?"):
+        read_sheet(link)
+
+
 def test_a_reader_never_sees_half_a_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = sheet(tmp_path, "a\ts\tpredict\tx.tif")
     before = path.read_bytes()
