@@ -6,11 +6,12 @@ writes the whole sheet anew. The Snakefile plans every job from it, and is parse
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -25,6 +26,8 @@ Source = Literal["", "metadata", "stated"]
 Series = Annotated[int, Field(ge=0)] | Literal["mosaic"] | None
 StageAxes = Literal["", "+x+y", "-x+y", "+x-y", "-x-y", "+y+x", "-y+x", "+y-x", "-y-x"]
 SET_ASIDE = "#refused:"
+ATTEMPTS = 5
+"""How often a sheet is changed anew that a person saves meanwhile; a second attempt takes milliseconds."""
 NAME_RULE = "Use letters, digits, '.', '_' and '-' only, at most 64, beginning with a letter or digit"
 
 
@@ -144,6 +147,8 @@ def settings_for(config: Config, row: Acquisition) -> Config:
 
 
 COLUMNS = tuple(Acquisition.model_fields)
+Rows = dict[str, Acquisition]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -196,6 +201,11 @@ def read_rows(path: str | Path) -> tuple[dict[str, Acquisition], list[Unusable]]
     return _read(path, again=True)
 
 
+def rows_so_far(path: str | Path) -> tuple[Rows, list[Unusable]]:
+    """Do as `read_rows`, and return nothing where no sheet was made yet."""
+    return read_rows(path) if os.path.lexists(path) else ({}, [])
+
+
 def _read(path: str | Path, again: bool) -> tuple[dict[str, Acquisition], list[Unusable]]:
     rows: dict[str, Acquisition] = {}
     names: dict[str, str] = {}
@@ -236,6 +246,28 @@ def _parse_row(values: dict[str, str], where: str) -> Acquisition:
         raise UserError(f"{where}: {column} = {first['input']!r} is not usable: {first['msg']}.") from None
 
 
+def update_sheet(path: str | Path, change: Callable[[Rows, list[Unusable]], tuple[Rows | None, T]]) -> T:
+    """Read the sheet, write the rows that `change` makes of it (None: as they are), and return what it gives beside them.
+
+    `change` begins anew where a person has saved the sheet meanwhile. The caller holds the sheet's lock.
+
+    Raises
+    ------
+    UserError
+        As `read_sheet`, or if the sheet is saved again and again; it is as it was then.
+    """
+    for _ in range(ATTEMPTS):
+        before = _content(path)
+        rows, unusable = rows_so_far(path)
+        changed, given = change(rows, unusable)
+        if changed is None:
+            return given
+        if _content(path) == before:
+            write_sheet(path, changed, unusable)
+            return given
+    raise UserError(f"{path}: somebody changed it again and again meanwhile, so that nothing was written; run the same command again.")
+
+
 def write_sheet(path: str | Path, rows: dict[str, Acquisition], set_aside: Sequence[Unusable] = ()) -> None:
     """Write the sheet by rename, so that a reader sees the old one or the new one, never a half; not where it would be the same.
 
@@ -247,8 +279,12 @@ def write_sheet(path: str | Path, rows: dict[str, Acquisition], set_aside: Seque
         cells = [line.cells.get(column, "") for column in COLUMNS[1:]] + (surplus.split("\t") if surplus else [])
         lines.append([SET_ASIDE + line.acquisition, *cells])
     text = "".join(map(as_line, lines))
-    if not Path(path).exists() or Path(path).read_bytes() != text.encode("utf-8"):
+    if _content(path) != text.encode("utf-8"):
         rewrite_file(path, text)
+
+
+def _content(path: str | Path) -> bytes | None:
+    return Path(path).read_bytes() if Path(path).exists() else None
 
 
 def _cell(value: object) -> str:

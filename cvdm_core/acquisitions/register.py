@@ -31,8 +31,10 @@ from cvdm_core.lock import locked
 from cvdm_core.paths import ingest_receipt
 from cvdm_core.records.receipts import read_json
 from cvdm_core.routing import Router, find_routes
-from cvdm_core.sheet import NAME_RULE, Acquisition, Series, clean_name, is_name, read_rows, write_sheet
+from cvdm_core.sheet import NAME_RULE, Acquisition, Rows, Series, Unusable, clean_name, is_name, read_rows, update_sheet
 
+Measured = dict[Acquisition, tuple[Acquisition, list[str]]]
+"""Rows with what was measured of them, and remarks, by the row before."""
 RESERVED = ("index.html",)  # stands beside the acquisitions in the folder of results
 
 
@@ -85,7 +87,24 @@ def add_to_sheet(config: Config, paths: Sequence[str | Path], added: Added = NOT
     """
     added.check()
     path = Path(config.acquisitions)
-    rows, unusable = read_rows(path) if path.exists() or not paths else ({}, [])
+    if not paths:
+        read_rows(path)  # says so where there is none
+    measured: Measured = {}  # so that beginning anew, where a person has saved the sheet meanwhile, measures nothing twice
+
+    def change(rows: Rows, unusable: list[Unusable]) -> tuple[Rows, tuple[Draft, list[str]]]:
+        sheet = _draft(rows, unusable, config, paths, added)
+        remarks = _guesses(sheet, [Path(given) for given in paths]) + _measure_all(sheet, config, anew, measured)
+        return sheet.rows, (sheet, remarks)
+
+    sheet, remarks = update_sheet(path, change)
+    write_refusals(path, sheet.refusals)
+    unrouted = find_routes(config, sheet.rows.values()).sentences()
+    return Outcome(sheet.refusals, remarks, unrouted, sum(row.registered for row in sheet.rows.values()))
+
+
+def _draft(rows: Rows, unusable: list[Unusable], config: Config, paths: Sequence[str | Path], added: Added) -> Draft:
+    """Return the sheet with what is added, before anything is measured."""
+    path = Path(config.acquisitions)
     sheet = Draft(path, rows, unusable, [Refusal(line.acquisition, line.cells.get("input", ""), line.problem) for line in unusable])
     registered = {file for file, _ in sheet.files}
     candidates, refused = find_candidates([Path(given) for given in paths], lambda path: identity(path) in registered)
@@ -103,11 +122,7 @@ def add_to_sheet(config: Config, paths: Sequence[str | Path], added: Added = NOT
             _add(sheet, candidate, added)
     _refuse_repeated_files(sheet)
     _refuse_leaks(sheet)
-    remarks = _guesses(sheet, [Path(given) for given in paths]) + _measure_all(sheet, config, anew)
-    write_sheet(path, sheet.rows, sheet.set_aside)
-    write_refusals(path, sheet.refusals)
-    unrouted = find_routes(config, sheet.rows.values()).sentences()
-    return Outcome(sheet.refusals, remarks, unrouted, sum(row.registered for row in sheet.rows.values()))
+    return sheet
 
 
 def _add(sheet: Draft, candidate: Candidate, added: Added) -> None:
@@ -212,7 +227,7 @@ def _refuse_leaks(sheet: Draft) -> None:
             )
 
 
-def _measure_all(sheet: Draft, config: Config, anew: bool) -> list[str]:
+def _measure_all(sheet: Draft, config: Config, anew: bool, measured: Measured) -> list[str]:
     scale_of = Router(config).pair_scale
     console = Console(stderr=True)
     waiting = [row for row in sheet.rows.values() if row.acquisition not in sheet.refused and (anew or not row.registered)]
@@ -221,7 +236,9 @@ def _measure_all(sheet: Draft, config: Config, anew: bool) -> list[str]:
     waiting = [row for row in waiting if row not in ingested]
     for row in track(waiting, "reading headers", console=console, transient=True, disable=not console.is_terminal):
         try:
-            sheet.rows[row.acquisition], said = measure(row, scale_of, _state_in(sheet, row), sheet.path)
+            if row not in measured:
+                measured[row] = measure(row, scale_of, _state_in(sheet, row), sheet.path)
+            sheet.rows[row.acquisition], said = measured[row]
         except UserError as error:
             sheet.refuse_row(row, row.input, str(error))
         else:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 from register_folder import CONFIG, SHEET, refused, rows, tiff
 
+from cvdm_core.acquisitions import register as registration
 from cvdm_core.acquisitions.added import Added
+from cvdm_core.acquisitions.measure import measure
 from cvdm_core.acquisitions.refusals import read_refusals
 from cvdm_core.acquisitions.register import register
 from cvdm_core.errors import UserError, shell_word
-from cvdm_core.sheet import read_sheet
+from cvdm_core.sheet import Acquisition, read_sheet
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +120,42 @@ def test_a_harmful_name_in_the_sheet_is_set_aside_and_the_rest_go_on() -> None:
     assert read_sheet(SHEET)["good"].registered
     assert "#refused:../x" in Path(SHEET).read_text()
     assert len(refused()) == 1  # told again until mended
+
+
+def test_what_a_person_saves_while_headers_are_read_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        tiff(f"raw/{name}.tif")
+    register(CONFIG, ["raw/a.tif"])
+    measured: list[str] = []
+
+    def saves_meanwhile(row: Acquisition, *rest: Any) -> tuple[Acquisition, list[str]]:
+        measured.append(row.acquisition)
+        if row.acquisition == "c" and "\t7\t" not in (text := Path(SHEET).read_text()):
+            Path(SHEET).write_text(text.replace("\t0\t\t\t1\t", "\t7\t\tdo this first\t1\t"))
+        return measure(row, *rest)
+
+    monkeypatch.setattr(registration, "measure", saves_meanwhile)
+    register(CONFIG, ["raw"])
+    found = read_sheet(SHEET)
+    assert (found["a"].urgent, found["a"].note) == (7, "do this first")
+    assert list(found) == ["a", "b", "c"] and all(row.registered for row in found.values())
+    assert measured == ["a", "b", "c", "a"]  # only what was changed is read twice
+
+
+def test_a_sheet_that_is_saved_all_the_time_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiff("a.tif")
+    register(CONFIG, ["a.tif"])
+    sheets = [Path(SHEET).read_text()]
+
+    def saves_always(sheet: object, *rest: object) -> list[str]:
+        sheets.append(sheets[-1] + "\n")
+        Path(SHEET).write_text(sheets[-1])
+        return []
+
+    monkeypatch.setattr(registration, "_guesses", saves_always)
+    with pytest.raises(UserError, match=f"{SHEET}: somebody changed it again and again meanwhile.*run the same command again"):
+        register(CONFIG, [])
+    assert Path(SHEET).read_text() == sheets[-1]
 
 
 def test_two_files_that_want_one_name_are_refused_whatever_the_case() -> None:
