@@ -153,27 +153,49 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Unusable:
-    """A line of the sheet that no row could be made of: its name as written, its cells by column, and what is wrong."""
+    """A line of the sheet that no row could be made of.
+
+    Attributes
+    ----------
+    acquisition : its name as written.
+    cells : by column; what stands beyond the last column stands under the key ''.
+    error : what is wrong; `problem` is the same with what follows from it.
+    above : how many rows stand above it.
+    """
 
     acquisition: str
     cells: dict[str, str]
-    problem: str
+    error: str
+    above: int
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, and what follows from it."""
+        training = ", and no model is trained without it" if self.may_train else ""
+        return f"{self.error} It is left out until somebody mends the line{training}."
+
+    @property
+    def files(self) -> list[Path]:
+        """All that its cells may name as a file; where a tab is missing or surplus, files stand in other columns."""
+        return [Path(word) for cell in self.cells.values() for word in cell.split("\t") if word and "\0" not in word]
+
+    @property
+    def may_train(self) -> bool:
+        """Whether it may be a pair for training or validation: a cell says so, or nobody can tell from its split."""
+        return not {"train", "val"}.isdisjoint(self.cells.values()) or self.cells.get("split", "") not in ("", "test", "predict")
 
 
-def read_sheet(path: str | Path) -> dict[str, Acquisition]:
+def read_sheet(path: str | Path) -> Rows:
     """Read the sheet and return its rows by acquisition name, in the order of the file.
 
-    Lines that `cvdm register` has set aside (marked `#refused:`) are passed over.
+    Lines that no row can be made of are passed over, so that they cost no other acquisition anything; `read_rows` gives them too.
 
     Raises
     ------
     UserError
-        If the file is missing, a column is unknown, a value is refused, or a name stands twice (case does not distinguish names).
+        If the file is missing, is no tab-separated text, or has an unknown column.
     """
-    rows, unusable = _read(path, again=False)
-    if unusable:
-        raise UserError(f"{unusable[0].problem} `cvdm register` sets such a line aside, so that the other acquisitions go on.")
-    return rows
+    return read_rows(path)[0]
 
 
 def find_acquisition(path: str | Path, name: str) -> Acquisition:
@@ -182,50 +204,49 @@ def find_acquisition(path: str | Path, name: str) -> Acquisition:
     Raises
     ------
     UserError
-        If the sheet has no such row, or `cvdm register` has not measured it yet.
+        If the sheet has no such row, its line is unusable, or `cvdm register` has not measured it yet.
     """
-    row = read_sheet(path).get(name)
+    rows, unusable = read_rows(path)
+    row = rows.get(name)
     if row is None:
-        raise UserError(f"{path}: there is no acquisition {name!r}; give a name that stands in the sheet, or add it with `cvdm register`.")
+        problems = [line.problem for line in unusable if line.acquisition == name]
+        none = f"{path}: there is no acquisition {name!r}; give a name that stands in the sheet, or add it with `cvdm register`."
+        raise UserError([*problems, none][0])
     if not row.registered:
         raise UserError(f"{path}: {name!r} has no measured shape and pixel size yet; run `cvdm register`.")
     return row
 
 
-def read_rows(path: str | Path) -> tuple[dict[str, Acquisition], list[Unusable]]:
-    """Read the sheet for `cvdm register`: the usable rows, and every other line with its problem.
+def read_rows(path: str | Path) -> tuple[Rows, list[Unusable]]:
+    """Read the sheet: the usable rows, and every other line with its problem.
 
-    Lines set aside earlier are tried again, because somebody may have mended them. Raises `UserError` only where the file as a whole
-    cannot be read.
+    Lines that `cvdm register` marked `#refused:` are read like all others: whoever mends one need not remove the mark.
+
+    Raises
+    ------
+    UserError
+        As `read_sheet`.
     """
-    return _read(path, again=True)
-
-
-def rows_so_far(path: str | Path) -> tuple[Rows, list[Unusable]]:
-    """Do as `read_rows`, and return nothing where no sheet was made yet."""
-    return read_rows(path) if os.path.lexists(path) else ({}, [])
-
-
-def _read(path: str | Path, again: bool) -> tuple[dict[str, Acquisition], list[Unusable]]:
-    rows: dict[str, Acquisition] = {}
+    rows: Rows = {}
     names: dict[str, str] = {}
     unusable: list[Unusable] = []
     for number, cells in read_lines(path, COLUMNS):
-        name = cells.get("acquisition", "")
-        if name.startswith(SET_ASIDE):
-            if not again:
-                continue
-            name = cells["acquisition"] = name.removeprefix(SET_ASIDE)
+        name = cells["acquisition"] = cells.get("acquisition", "").removeprefix(SET_ASIDE)
         where = f"{path}, line {number}"
         try:
             row = _parse_row(cells, where)
             if (other := names.setdefault(row.acquisition.lower(), row.acquisition)) in rows:
                 raise UserError(f"{where}: the name {row.acquisition!r} stands already in the sheet (as {other!r}); names must differ.")
         except UserError as error:
-            unusable.append(Unusable(name, cells, str(error)))
+            unusable.append(Unusable(name, cells, str(error), len(rows)))
         else:
             rows[row.acquisition] = row
     return rows, unusable
+
+
+def rows_so_far(path: str | Path) -> tuple[Rows, list[Unusable]]:
+    """Do as `read_rows`, and return nothing where no sheet was made yet."""
+    return read_rows(path) if os.path.lexists(path) else ({}, [])
 
 
 def _parse_row(values: dict[str, str], where: str) -> Acquisition:
@@ -268,17 +289,17 @@ def update_sheet(path: str | Path, change: Callable[[Rows, list[Unusable]], tupl
     raise UserError(f"{path}: somebody changed it again and again meanwhile, so that nothing was written; run the same command again.")
 
 
-def write_sheet(path: str | Path, rows: dict[str, Acquisition], set_aside: Sequence[Unusable] = ()) -> None:
+def write_sheet(path: str | Path, rows: Rows, set_aside: Sequence[Unusable] = ()) -> None:
     """Write the sheet by rename, so that a reader sees the old one or the new one, never a half; not where it would be the same.
 
-    Lines in `set_aside` are kept as they were at the end of the file, marked so that `read_sheet` passes over them.
+    Lines in `set_aside` are kept in their places as they were, and marked.
     """
-    lines: list[Sequence[str]] = [COLUMNS, *([_cell(getattr(row, column)) for column in COLUMNS] for row in rows.values())]
-    for line in set_aside:
+    lines: list[Sequence[str]] = [[_cell(getattr(row, column)) for column in COLUMNS] for row in rows.values()]
+    for line in reversed(set_aside):
         surplus = line.cells.get("")
         cells = [line.cells.get(column, "") for column in COLUMNS[1:]] + (surplus.split("\t") if surplus else [])
-        lines.append([SET_ASIDE + line.acquisition, *cells])
-    text = "".join(map(as_line, lines))
+        lines.insert(line.above, [SET_ASIDE + line.acquisition, *cells])
+    text = "".join(map(as_line, [COLUMNS, *lines]))
     if _content(path) != text.encode("utf-8"):
         rewrite_file(path, text)
 

@@ -1,9 +1,9 @@
 """Registration: from TIFF files to measured rows of the sample sheet, from which every later job is planned.
 
 Every row's header is read anew, but for ingested rows whose files were taken away. Good rows are written; whatever is refused costs
-nobody else anything: a row that stood in the sheet stays there unmeasured (so that nothing is planned for it), a line that is no row is
-set aside in the sheet, a new file is left out, and each refusal is printed, kept beside the sheet for the index page, and makes the
-command end with an error.
+nobody else anything: a row that stood in the sheet stays there unmeasured (so that nothing is planned for it), a line that is no row stays
+in its place and keeps its name and files, a new file is left out, and each refusal is printed, kept beside the sheet for the index page,
+and makes the command end with an error.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _draft(rows: Rows, unusable: list[Unusable], config: Config, paths: Sequence
     """Return the sheet with what is added, before anything is measured."""
     path = Path(config.acquisitions)
     sheet = Draft(path, rows, unusable, [Refusal(line.acquisition, line.cells.get("input", ""), line.problem) for line in unusable])
-    registered = {file for file, _ in sheet.files}
+    registered = {file for file, _ in sheet.files} | sheet.held
     candidates, refused = find_candidates([Path(given) for given in paths], lambda path: identity(path) in registered)
     if added.name is not None and len(candidates) + len(refused) != 1:
         raise UserError(f"--name {added.name}: it names one acquisition, and {len(candidates)} were given; leave it out, or give one file.")
@@ -135,6 +135,8 @@ def _add(sheet: Draft, candidate: Candidate, added: Added) -> None:
             sheet.refuse(added.name, candidate.input, problem)
         elif identity(sheet.rows[owner].input) == identity(candidate.input):
             _complete(sheet, sheet.rows[owner], candidate, added)
+        return
+    if not sheet.held.isdisjoint(map(identity, filter(None, (candidate.input, candidate.target)))):  # its line is refused
         return
     problem = _unusable_name(sheet, candidate, wanted) or _unusable_specimen(candidate, added.specimen) or _unusable_path(candidate)
     if problem:
@@ -182,9 +184,10 @@ def _unusable_name(sheet: Draft, candidate: Candidate, wanted: str) -> str:
         clean = f"{clean}_1" if clean.lower() in RESERVED else clean
         return f"{candidate.input}: {wanted!r} is no usable name. {NAME_RULE}: `{command} {clean}`."
     other = sheet.names.get(wanted.lower())
-    if other in sheet.rows:
-        return f"{candidate.input}: the name {wanted!r} belongs to {sheet.rows[other].input} already: `{command} {wanted}_2`."
-    return ""
+    if other is None:
+        return ""
+    whose = sheet.rows[other].input if other in sheet.rows else f"an unusable line of {sheet.path}"
+    return f"{candidate.input}: the name {wanted!r} belongs to {whose} already: `{command} {wanted}_2`."
 
 
 def _unusable_specimen(candidate: Candidate, specimen: str | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from register_folder import CONFIG, SHEET, refused, rows, tiff
+from register_folder import CONFIG, SHEET, break_line, refused, rows, tiff
 
 from cvdm_core.acquisitions import register as registration
 from cvdm_core.acquisitions.added import Added
@@ -120,6 +120,25 @@ def test_a_harmful_name_in_the_sheet_is_set_aside_and_the_rest_go_on() -> None:
     assert read_sheet(SHEET)["good"].registered
     assert "#refused:../x" in Path(SHEET).read_text()
     assert len(refused()) == 1  # told again until mended
+
+
+def test_a_line_that_somebody_broke_keeps_its_place_its_name_and_its_files_until_it_is_mended() -> None:
+    for name in ("b", "c", "other/b"):
+        tiff(f"raw/{name}_input.tif")
+        tiff(f"raw/{name}_target.tif", 64, 80, pixel_um=0.05)
+    rows("b mouse7 train raw/b_input.tif raw/b_target.tif", "c mouse8 predict raw/c_input.tif raw/c_target.tif")
+    register(CONFIG, [])
+    before = read_sheet(SHEET)
+    break_line(SHEET, "b")
+    for paths in ([], ["raw/b_input.tif", "raw/b_target.tif"], ["raw/b_input.tif"]):
+        (problem,) = refused(*paths)
+        assert "line 2: na = '1,4' is not usable" in problem and "no model is trained without it" in problem
+    assert "the name 'b' belongs to an unusable line of" in refused("raw/other/b_input.tif")[1]
+    assert list(read_sheet(SHEET)) == ["c"]
+    Path(SHEET).write_text(Path(SHEET).read_text().replace("1,4", "1.4"))
+    register(CONFIG, [])
+    assert list(read_sheet(SHEET)) == ["b", "c"] and "#refused" not in Path(SHEET).read_text()
+    assert read_sheet(SHEET)["b"] == before["b"].model_copy(update={"na": 1.4, "na_source": "stated"})
 
 
 def test_what_a_person_saves_while_headers_are_read_stays(monkeypatch: pytest.MonkeyPatch) -> None:
