@@ -6,6 +6,7 @@ import errno
 import glob
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -67,17 +68,23 @@ def replacing(path: str | Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def write_file(path: str | Path, content: bytes | str) -> None:
-    """Write a whole file as `replacing` does, with as few system calls as that takes; text as UTF-8."""
+def write_file(path: str | Path, content: bytes | str, like: os.stat_result | None = None) -> None:
+    """Write a whole file as `replacing` does, with as few system calls as that takes; text as UTF-8; with the rights of `like`."""
     folder, name = os.path.split(path)  # text, not `Path`: a store has thousands of files
     partial = os.path.join(folder, f".{name}.{os.getpid()}{PARTIAL}")
     with disk_named(path):
         try:
-            _write_synced(partial, content.encode("utf-8") if isinstance(content, str) else content)
+            _write_synced(partial, content.encode("utf-8") if isinstance(content, str) else content, like)
             os.replace(partial, path)
         except BaseException:
             Path(partial).unlink(missing_ok=True)
             raise
+
+
+def rewrite_file(path: str | Path, content: bytes | str) -> None:
+    """Write a file that people write too, as `write_file` does: a link stays a link, and group and mode stay as they are."""
+    target = Path(path).resolve() if Path(path).is_symlink() else Path(path)
+    write_file(target, content, target.stat() if target.exists() else None)
 
 
 def remove_unfinished(path: str | Path) -> None:
@@ -87,9 +94,13 @@ def remove_unfinished(path: str | Path) -> None:
         left.unlink(missing_ok=True)
 
 
-def _write_synced(path: str, content: bytes) -> None:
+def _write_synced(path: str, content: bytes, like: os.stat_result | None) -> None:
     descriptor = _created(path)
     try:
+        if like is not None:
+            with suppress(OSError):  # we may not be of that group, and not every file system keeps modes
+                os.fchmod(descriptor, stat.S_IMODE(like.st_mode))
+                os.fchown(descriptor, -1, like.st_gid)
         rest = memoryview(content)
         while rest:
             rest = rest[os.write(descriptor, rest) :]

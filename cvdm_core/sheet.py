@@ -1,25 +1,24 @@
 """The sample sheet: one row an acquisition, the single source of truth about shapes, pixel sizes and roles.
 
 A person writes the first columns (`acquisition` to `note`); `cvdm register` measures the rest from the headers of the files and
-writes the whole sheet anew. The Snakefile plans every job from it. Read with the csv module, because the Snakefile is parsed in
-every cluster job.
+writes the whole sheet anew. The Snakefile plans every job from it, and is parsed in every cluster job.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cvdm_core.config import NAME_PATTERN, Config, Split
 from cvdm_core.errors import UserError
-from cvdm_core.files import write_file
+from cvdm_core.files import rewrite_file
+from cvdm_core.sheet_text import as_line, read_lines
 
 _Optional = BeforeValidator(lambda value: None if value == "" else value)
 Positive = Annotated[float | None, Field(gt=0, allow_inf_nan=False), _Optional]
@@ -27,6 +26,8 @@ Source = Literal["", "metadata", "stated"]
 Series = Annotated[int, Field(ge=0)] | Literal["mosaic"] | None
 StageAxes = Literal["", "+x+y", "-x+y", "+x-y", "-x-y", "+y+x", "-y+x", "+y-x", "-y-x"]
 SET_ASIDE = "#refused:"
+ATTEMPTS = 5
+"""How often a sheet is changed anew that a person saves meanwhile; a second attempt takes milliseconds."""
 NAME_RULE = "Use letters, digits, '.', '_' and '-' only, at most 64, beginning with a letter or digit"
 
 
@@ -146,31 +147,55 @@ def settings_for(config: Config, row: Acquisition) -> Config:
 
 
 COLUMNS = tuple(Acquisition.model_fields)
+Rows = dict[str, Acquisition]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Unusable:
-    """A line of the sheet that no row could be made of: its name as written, its cells by column, and what is wrong."""
+    """A line of the sheet that no row could be made of.
+
+    Attributes
+    ----------
+    acquisition : its name as written.
+    cells : by column; what stands beyond the last column stands under the key ''.
+    error : what is wrong; `problem` is the same with what follows from it.
+    above : how many rows stand above it.
+    """
 
     acquisition: str
     cells: dict[str, str]
-    problem: str
+    error: str
+    above: int
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, and what follows from it."""
+        training = ", and no model is trained without it" if self.may_train else ""
+        return f"{self.error} It is left out until somebody mends the line{training}."
+
+    @property
+    def files(self) -> list[Path]:
+        """All that its cells may name as a file; where a tab is missing or surplus, files stand in other columns."""
+        return [Path(word) for cell in self.cells.values() for word in cell.split("\t") if word and "\0" not in word]
+
+    @property
+    def may_train(self) -> bool:
+        """Whether it may be a pair for training or validation: a cell says so, or nobody can tell from its split."""
+        return not {"train", "val"}.isdisjoint(self.cells.values()) or self.cells.get("split", "") not in ("", "test", "predict")
 
 
-def read_sheet(path: str | Path) -> dict[str, Acquisition]:
+def read_sheet(path: str | Path) -> Rows:
     """Read the sheet and return its rows by acquisition name, in the order of the file.
 
-    Lines that `cvdm register` has set aside (marked `#refused:`) are passed over.
+    Lines that no row can be made of are passed over, so that they cost no other acquisition anything; `read_rows` gives them too.
 
     Raises
     ------
     UserError
-        If the file is missing, a column is unknown, a value is refused, or a name stands twice (case does not distinguish names).
+        If the file is missing, is no tab-separated text, or has an unknown column.
     """
-    rows, unusable = _read(path, again=False)
-    if unusable:
-        raise UserError(f"{unusable[0].problem} `cvdm register` sets such a line aside, so that the other acquisitions go on.")
-    return rows
+    return read_rows(path)[0]
 
 
 def find_acquisition(path: str | Path, name: str) -> Acquisition:
@@ -179,68 +204,49 @@ def find_acquisition(path: str | Path, name: str) -> Acquisition:
     Raises
     ------
     UserError
-        If the sheet has no such row, or `cvdm register` has not measured it yet.
+        If the sheet has no such row, its line is unusable, or `cvdm register` has not measured it yet.
     """
-    row = read_sheet(path).get(name)
+    rows, unusable = read_rows(path)
+    row = rows.get(name)
     if row is None:
-        raise UserError(f"{path}: there is no acquisition {name!r}; give a name that stands in the sheet, or add it with `cvdm register`.")
+        problems = [line.problem for line in unusable if line.acquisition == name]
+        none = f"{path}: there is no acquisition {name!r}; give a name that stands in the sheet, or add it with `cvdm register`."
+        raise UserError([*problems, none][0])
     if not row.registered:
         raise UserError(f"{path}: {name!r} has no measured shape and pixel size yet; run `cvdm register`.")
     return row
 
 
-def read_rows(path: str | Path) -> tuple[dict[str, Acquisition], list[Unusable]]:
-    """Read the sheet for `cvdm register`: the usable rows, and every other line with its problem.
+def read_rows(path: str | Path) -> tuple[Rows, list[Unusable]]:
+    """Read the sheet: the usable rows, and every other line with its problem.
 
-    Lines set aside earlier are tried again, because somebody may have mended them. Raises `UserError` only where the file as a whole
-    cannot be read.
+    Lines that `cvdm register` marked `#refused:` are read like all others: whoever mends one need not remove the mark.
+
+    Raises
+    ------
+    UserError
+        As `read_sheet`.
     """
-    return _read(path, again=True)
-
-
-def _read(path: str | Path, again: bool) -> tuple[dict[str, Acquisition], list[Unusable]]:
-    rows: dict[str, Acquisition] = {}
+    rows: Rows = {}
     names: dict[str, str] = {}
     unusable: list[Unusable] = []
-    for number, cells in _lines(path):
-        name = cells.get("acquisition", "")
-        if name.startswith(SET_ASIDE):
-            if not again:
-                continue
-            name = cells["acquisition"] = name.removeprefix(SET_ASIDE)
+    for number, cells in read_lines(path, COLUMNS):
+        name = cells["acquisition"] = cells.get("acquisition", "").removeprefix(SET_ASIDE)
         where = f"{path}, line {number}"
         try:
             row = _parse_row(cells, where)
             if (other := names.setdefault(row.acquisition.lower(), row.acquisition)) in rows:
                 raise UserError(f"{where}: the name {row.acquisition!r} stands already in the sheet (as {other!r}); names must differ.")
         except UserError as error:
-            unusable.append(Unusable(name, cells, str(error)))
+            unusable.append(Unusable(name, cells, str(error), len(rows)))
         else:
             rows[row.acquisition] = row
     return rows, unusable
 
 
-def _lines(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Give the cells of each line by column; what stands beyond the last column stands under the key ''."""
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no sample sheet; `cvdm register FOLDER` makes one.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: the sample sheet is not UTF-8 text; save it as tab-separated UTF-8.") from None
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
-    try:
-        header = next(reader, [])
-        for index, name in enumerate(header):
-            if name not in COLUMNS or name in header[:index]:
-                what = "stands twice" if name in COLUMNS else f"is not known; the columns, with tabs between them, are {', '.join(COLUMNS)}"
-                raise UserError(f"{path}: the column {name!r} {what}.")
-        for values in reader:
-            if any(values):
-                surplus = {"": "\t".join(values[len(header) :])} if any(values[len(header) :]) else {}
-                yield reader.line_num, dict(zip(header, values, strict=False)) | surplus
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: this is no tab-separated text ({error}); save the sheet anew.") from None
+def rows_so_far(path: str | Path) -> tuple[Rows, list[Unusable]]:
+    """Do as `read_rows`, and return nothing where no sheet was made yet."""
+    return read_rows(path) if os.path.lexists(path) else ({}, [])
 
 
 def _parse_row(values: dict[str, str], where: str) -> Acquisition:
@@ -261,27 +267,45 @@ def _parse_row(values: dict[str, str], where: str) -> Acquisition:
         raise UserError(f"{where}: {column} = {first['input']!r} is not usable: {first['msg']}.") from None
 
 
-def write_sheet(path: str | Path, rows: dict[str, Acquisition], set_aside: Sequence[Unusable] = ()) -> None:
+def update_sheet(path: str | Path, change: Callable[[Rows, list[Unusable]], tuple[Rows | None, T]]) -> T:
+    """Read the sheet, write the rows that `change` makes of it (None: as they are), and return what it gives beside them.
+
+    `change` begins anew where a person has saved the sheet meanwhile. The caller holds the sheet's lock.
+
+    Raises
+    ------
+    UserError
+        As `read_sheet`, or if the sheet is saved again and again; it is as it was then.
+    """
+    for _ in range(ATTEMPTS):
+        before = _content(path)
+        rows, unusable = rows_so_far(path)
+        changed, given = change(rows, unusable)
+        if changed is None:
+            return given
+        if _content(path) == before:
+            write_sheet(path, changed, unusable)
+            return given
+    raise UserError(f"{path}: somebody changed it again and again meanwhile, so that nothing was written; run the same command again.")
+
+
+def write_sheet(path: str | Path, rows: Rows, set_aside: Sequence[Unusable] = ()) -> None:
     """Write the sheet by rename, so that a reader sees the old one or the new one, never a half; not where it would be the same.
 
-    Lines in `set_aside` are kept as they were at the end of the file, marked so that `read_sheet` passes over them.
+    Lines in `set_aside` are kept in their places as they were, and marked.
     """
-    lines: list[Sequence[str]] = [COLUMNS, *([_cell(getattr(row, column)) for column in COLUMNS] for row in rows.values())]
-    for line in set_aside:
+    lines: list[Sequence[str]] = [[_cell(getattr(row, column)) for column in COLUMNS] for row in rows.values()]
+    for line in reversed(set_aside):
         surplus = line.cells.get("")
         cells = [line.cells.get(column, "") for column in COLUMNS[1:]] + (surplus.split("\t") if surplus else [])
-        lines.append([SET_ASIDE + line.acquisition, *cells])
-    text = "".join(map(_line, lines))
-    if not Path(path).exists() or Path(path).read_bytes() != text.encode("utf-8"):
-        write_file(path, text)
+        lines.insert(line.above, [SET_ASIDE + line.acquisition, *cells])
+    text = "".join(map(as_line, [COLUMNS, *lines]))
+    if _content(path) != text.encode("utf-8"):
+        rewrite_file(path, text)
 
 
-def _line(cells: Sequence[str]) -> str:
-    text = io.StringIO()
-    # The csv module does not see by itself that a carriage return needs quotes.
-    quoting: Literal[0, 1] = csv.QUOTE_ALL if any("\r" in cell for cell in cells) else csv.QUOTE_MINIMAL
-    csv.writer(text, delimiter="\t", lineterminator="\n", quoting=quoting).writerow(cells)
-    return text.getvalue()
+def _content(path: str | Path) -> bytes | None:
+    return Path(path).read_bytes() if Path(path).exists() else None
 
 
 def _cell(value: object) -> str:

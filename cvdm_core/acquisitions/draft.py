@@ -27,10 +27,12 @@ class Draft:
     refused: set[str] = field(default_factory=set)
     names: dict[str, str] = field(init=False)
     files: dict[tuple[Path, Series], str] = field(init=False)
+    held: set[Path] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Take stock of the rows that are there."""
-        self.names = {name.lower(): name for name in self.rows}
+        """Take stock of the rows that are there, and of what lines that are none name: nobody else may take it before they are mended."""
+        self.names = {name.lower(): name for name in [*(line.acquisition for line in self.set_aside), *self.rows]}
+        self.held = {identity(file) for line in self.set_aside for file in line.files}
         self.files = {}
         for row in self.rows.values():
             self.know_files(row)

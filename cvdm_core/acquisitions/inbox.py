@@ -9,9 +9,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from cvdm_core.acquisitions.added import NOTHING_SAID, Added
+from cvdm_core.acquisitions.arrivals import printable
 from cvdm_core.acquisitions.judging import Look
 from cvdm_core.acquisitions.ledger import Entry, Ledger, ledger_file
 from cvdm_core.acquisitions.progress import with_progress
@@ -21,6 +23,7 @@ from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.lock import locked
 from cvdm_core.routing import Routes, find_routes
+from cvdm_core.sheet import Unusable
 
 
 def register_inbox(
@@ -47,7 +50,7 @@ def register_inbox(
     -------
     list of Entry
         Those for which a person must act: something failed, was refused, changed after its registration, or vanished before ingestion;
-        and, as of the kind "no model", what is registered and restored by no model.
+        the lines of the sheet that are unusable; and, as of the kind "no model", what is registered and restored by no model.
 
     Raises
     ------
@@ -67,13 +70,22 @@ def register_inbox(
             outcome = add_to_sheet(config, given, replace(added, instrument=added.instrument or config.inbox.instrument), anew=False)
             others = look.settle(complete, outcome.refusals)
             look.ledger.add(with_progress(config, look.ledger, look.entries.values()))
-            tell(outcome.remarks, others)
+            tell(outcome.remarks, [refusal for refusal in others if refusal.problem not in {line.problem for line in look.unusable}])
     for number in look.ledger.damaged:
         print(f"note: {look.ledger.path}, line {number}: it cannot be read and is passed over.")
     now = [look.ledger.latest[key] for key in look.entries]
     routes = find_routes(config, [row for rows in look.rows.values() for row in rows])
-    _report(now, routes)
-    return [entry for entry in now if entry.act] + [entry for each in now for entry in _without_model(each, routes)]
+    told = {entry.reason for entry in now}
+    broken = [entry for entry in map(partial(_without_row, look), look.unusable) if entry.reason not in told]
+    _report(now, routes, broken)
+    act = [entry for entry in now if entry.act] + broken
+    return act + [entry for each in now for entry in _without_model(each, routes)]
+
+
+def _without_row(look: Look, line: Unusable) -> Entry:
+    """Return an unusable line of the sheet as an entry for which a person must act; it is not for the ledger."""
+    where = {"file": look.config.acquisitions, "inbox": str(look.inbox)}
+    return Entry(**where, name=printable(line.acquisition), state="failed", act=True, reason=printable(line.problem))
 
 
 def _without_model(entry: Entry, routes: Routes) -> Iterator[Entry]:
@@ -82,13 +94,15 @@ def _without_model(entry: Entry, routes: Routes) -> Iterator[Entry]:
         yield entry.model_copy(update={"act": True, "kind": "no model", "reason": found[0]})
 
 
-def _report(entries: Iterable[Entry], routes: Routes) -> None:
+def _report(entries: Iterable[Entry], routes: Routes, broken: Iterable[Entry]) -> None:
     """Print everything that is not simply registered, what no model restores, and how many are in which state."""
     states: Counter[str] = Counter()
     for entry in entries:
         states[entry.state] += 1
         if entry.act or entry.state == "arriving":
             print(f"{entry.state}: {entry.name} ({entry.file}): {entry.reason}")
+    for entry in broken:
+        print(f"left out: {entry.name}: {entry.reason}")
     for sentence in routes.sentences():
         print(f"not restored: {sentence}")
     del states["gone"]

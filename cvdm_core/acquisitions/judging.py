@@ -27,7 +27,7 @@ from cvdm_core.acquisitions.refusals import Refusal
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.images.tiff_images import PartOfSet
-from cvdm_core.sheet import Acquisition, read_rows
+from cvdm_core.sheet import Acquisition, Unusable, rows_so_far
 
 AGAIN = "it is looked at again at every `cvdm register --inbox`"
 
@@ -47,13 +47,14 @@ class Look:
         self.read_sheet()
 
     def read_sheet(self) -> None:
-        """Read which files are registered."""
-        sheet = Path(self.config.acquisitions)
-        rows = read_rows(sheet)[0] if sheet.exists() else {}
+        """Read which files are registered, and which belong to a line that is unusable."""
+        rows, self.unusable = rows_so_far(self.config.acquisitions)
         self.rows: dict[str, list[Acquisition]] = {}
         for row in rows.values():
             self.rows.setdefault(key_of(row.input), []).append(row)
         self.targets = {key_of(row.target) for row in rows.values() if row.target}
+        named = {key_of(file): line for line in self.unusable for file in line.files}
+        self.held = {key: line for key, line in named.items() if key not in self.rows and key not in self.targets}
 
     def judge_all(self) -> list[Candidate]:
         """Judge everything in the inbox and everything that the ledger knows of it; return what is to be registered."""
@@ -85,6 +86,8 @@ class Look:
         self.taken: dict[str, str] = {}
         for key, entry in self.ledger.latest.items():
             rows = self.rows.get(key, [])
+            if key in self.held and entry.inbox == key_of(self.inbox) and entry.state != "gone":
+                self.entries[key] = _left_out(entry, self.held[key])
             if not entry.acquisitions or entry.inbox != key_of(self.inbox) or entry.named != _named(rows):
                 continue
             found = self.recheck(entry, rows)
@@ -140,6 +143,9 @@ class Look:
         key = key_of(candidate.input)
         if (key in self.entries and not self.lacks_target(candidate)) or key in self.targets:
             return None
+        for path in filter(None, (candidate.input, candidate.target)):
+            if line := self.held.get(key_of(path)):
+                return _left_out(self.quiet(candidate), line)
         own = {key_of(path) for path in files_of([candidate.input])}
         owners = sorted({self.taken[path] for path in own & self.taken.keys()} - {row.acquisition for row in self.rows.get(key, [])})
         if owners and own <= self.taken.keys():
@@ -262,6 +268,11 @@ def _named(rows: Iterable[Acquisition]) -> tuple[str, ...]:
 
 def _refused(entry: Entry, problem: str) -> Entry:
     return entry.model_copy(update={"state": "quarantined", "act": True, "reason": printable(problem)})
+
+
+def _left_out(entry: Entry, line: Unusable) -> Entry:
+    """Return the state of files whose line in the sheet is unusable: they stay the line's, and wait for a person."""
+    return entry.model_copy(update={"state": "failed", "act": True, "kind": "", "reason": printable(line.problem)})
 
 
 def _unreadable(error: OSError) -> str:

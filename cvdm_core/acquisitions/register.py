@@ -1,9 +1,9 @@
 """Registration: from TIFF files to measured rows of the sample sheet, from which every later job is planned.
 
 Every row's header is read anew, but for ingested rows whose files were taken away. Good rows are written; whatever is refused costs
-nobody else anything: a row that stood in the sheet stays there unmeasured (so that nothing is planned for it), a line that is no row is
-set aside in the sheet, a new file is left out, and each refusal is printed, kept beside the sheet for the index page, and makes the
-command end with an error.
+nobody else anything: a row that stood in the sheet stays there unmeasured (so that nothing is planned for it), a line that is no row stays
+in its place and keeps its name and files, a new file is left out, and each refusal is printed, kept beside the sheet for the index page,
+and makes the command end with an error.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from cvdm_core.lock import locked
 from cvdm_core.paths import ingest_receipt
 from cvdm_core.records.receipts import read_json
 from cvdm_core.routing import Router, find_routes
-from cvdm_core.sheet import NAME_RULE, Acquisition, Series, clean_name, is_name, read_rows, write_sheet
+from cvdm_core.sheet import NAME_RULE, Acquisition, Rows, Series, Unusable, clean_name, is_name, read_rows, update_sheet
 
+Measured = dict[Acquisition, tuple[Acquisition, list[str]]]
+"""Rows with what was measured of them, and remarks, by the row before."""
 RESERVED = ("index.html",)  # stands beside the acquisitions in the folder of results
 
 
@@ -85,9 +87,26 @@ def add_to_sheet(config: Config, paths: Sequence[str | Path], added: Added = NOT
     """
     added.check()
     path = Path(config.acquisitions)
-    rows, unusable = read_rows(path) if path.exists() or not paths else ({}, [])
+    if not paths:
+        read_rows(path)  # says so where there is none
+    measured: Measured = {}  # so that beginning anew, where a person has saved the sheet meanwhile, measures nothing twice
+
+    def change(rows: Rows, unusable: list[Unusable]) -> tuple[Rows, tuple[Draft, list[str]]]:
+        sheet = _draft(rows, unusable, config, paths, added)
+        remarks = _guesses(sheet, [Path(given) for given in paths]) + _measure_all(sheet, config, anew, measured)
+        return sheet.rows, (sheet, remarks)
+
+    sheet, remarks = update_sheet(path, change)
+    write_refusals(path, sheet.refusals)
+    unrouted = find_routes(config, sheet.rows.values()).sentences()
+    return Outcome(sheet.refusals, remarks, unrouted, sum(row.registered for row in sheet.rows.values()))
+
+
+def _draft(rows: Rows, unusable: list[Unusable], config: Config, paths: Sequence[str | Path], added: Added) -> Draft:
+    """Return the sheet with what is added, before anything is measured."""
+    path = Path(config.acquisitions)
     sheet = Draft(path, rows, unusable, [Refusal(line.acquisition, line.cells.get("input", ""), line.problem) for line in unusable])
-    registered = {file for file, _ in sheet.files}
+    registered = {file for file, _ in sheet.files} | sheet.held
     candidates, refused = find_candidates([Path(given) for given in paths], lambda path: identity(path) in registered)
     if added.name is not None and len(candidates) + len(refused) != 1:
         raise UserError(f"--name {added.name}: it names one acquisition, and {len(candidates)} were given; leave it out, or give one file.")
@@ -103,11 +122,7 @@ def add_to_sheet(config: Config, paths: Sequence[str | Path], added: Added = NOT
             _add(sheet, candidate, added)
     _refuse_repeated_files(sheet)
     _refuse_leaks(sheet)
-    remarks = _guesses(sheet, [Path(given) for given in paths]) + _measure_all(sheet, config, anew)
-    write_sheet(path, sheet.rows, sheet.set_aside)
-    write_refusals(path, sheet.refusals)
-    unrouted = find_routes(config, sheet.rows.values()).sentences()
-    return Outcome(sheet.refusals, remarks, unrouted, sum(row.registered for row in sheet.rows.values()))
+    return sheet
 
 
 def _add(sheet: Draft, candidate: Candidate, added: Added) -> None:
@@ -120,6 +135,8 @@ def _add(sheet: Draft, candidate: Candidate, added: Added) -> None:
             sheet.refuse(added.name, candidate.input, problem)
         elif identity(sheet.rows[owner].input) == identity(candidate.input):
             _complete(sheet, sheet.rows[owner], candidate, added)
+        return
+    if not sheet.held.isdisjoint(map(identity, filter(None, (candidate.input, candidate.target)))):  # its line is refused
         return
     problem = _unusable_name(sheet, candidate, wanted) or _unusable_specimen(candidate, added.specimen) or _unusable_path(candidate)
     if problem:
@@ -167,9 +184,10 @@ def _unusable_name(sheet: Draft, candidate: Candidate, wanted: str) -> str:
         clean = f"{clean}_1" if clean.lower() in RESERVED else clean
         return f"{candidate.input}: {wanted!r} is no usable name. {NAME_RULE}: `{command} {clean}`."
     other = sheet.names.get(wanted.lower())
-    if other in sheet.rows:
-        return f"{candidate.input}: the name {wanted!r} belongs to {sheet.rows[other].input} already: `{command} {wanted}_2`."
-    return ""
+    if other is None:
+        return ""
+    whose = sheet.rows[other].input if other in sheet.rows else f"an unusable line of {sheet.path}"
+    return f"{candidate.input}: the name {wanted!r} belongs to {whose} already: `{command} {wanted}_2`."
 
 
 def _unusable_specimen(candidate: Candidate, specimen: str | None) -> str:
@@ -212,7 +230,7 @@ def _refuse_leaks(sheet: Draft) -> None:
             )
 
 
-def _measure_all(sheet: Draft, config: Config, anew: bool) -> list[str]:
+def _measure_all(sheet: Draft, config: Config, anew: bool, measured: Measured) -> list[str]:
     scale_of = Router(config).pair_scale
     console = Console(stderr=True)
     waiting = [row for row in sheet.rows.values() if row.acquisition not in sheet.refused and (anew or not row.registered)]
@@ -221,7 +239,9 @@ def _measure_all(sheet: Draft, config: Config, anew: bool) -> list[str]:
     waiting = [row for row in waiting if row not in ingested]
     for row in track(waiting, "reading headers", console=console, transient=True, disable=not console.is_terminal):
         try:
-            sheet.rows[row.acquisition], said = measure(row, scale_of, _state_in(sheet, row), sheet.path)
+            if row not in measured:
+                measured[row] = measure(row, scale_of, _state_in(sheet, row), sheet.path)
+            sheet.rows[row.acquisition], said = measured[row]
         except UserError as error:
             sheet.refuse_row(row, row.input, str(error))
         else:

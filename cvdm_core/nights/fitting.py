@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from cvdm_core.acquisitions.arrivals import printable
 from cvdm_core.config import Config
 from cvdm_core.nights.course import Course, moment
 from cvdm_core.nights.damaged import REASON, still_damaged
@@ -16,7 +17,7 @@ from cvdm_core.nights.planning import make_plan
 from cvdm_core.nights.shortening import write_samples
 from cvdm_core.records.throughput import read_throughput, throughput_file
 from cvdm_core.routing import find_routes
-from cvdm_core.sheet import Acquisition, read_sheet
+from cvdm_core.sheet import Acquisition, read_rows, read_sheet
 
 
 def to_restore(config: Config) -> dict[str, Acquisition]:
@@ -36,6 +37,9 @@ def plan(course: Course) -> None:
         If the workflow cannot be planned, or the sheet is being written by another process.
     """
     config, order = course.config, course.order
+    broken = [(printable(line.acquisition), printable(line.problem)) for line in read_rows(config.acquisitions)[1]]
+    told = " ".join(course.problems)  # by the look at the inbox
+    course.problems += [f"Left out: {name}: {problem}" for name, problem in broken if problem not in told]
     write_samples(config, {}, "")  # takes old notes away from cells that a person has emptied, before anything is planned from them
     jobs = planned_jobs(snakemake(order.profile, order.configs))
     rows = to_restore(config)

@@ -28,7 +28,7 @@ from cvdm_core.nights.fitting import plan, to_restore
 from cvdm_core.nights.outcome import outcome, stamps
 from cvdm_core.nights.telling import tell
 from cvdm_core.nights.tonight import read_tonight, tonight_file
-from cvdm_core.sheet import read_rows
+from cvdm_core.sheet import read_rows, rows_so_far
 
 PATIENCE_S = 120.0
 """How long another `cvdm register`, which cron may start every few minutes, is waited for."""
@@ -97,7 +97,7 @@ def look(course: Course) -> None:
     if not course.order.inbox:
         return
     sheet = Path(course.config.acquisitions)
-    known = read_rows(sheet)[0].keys() if sheet.exists() else set()
+    known = rows_so_far(sheet)[0]
     try:
         found = register_inbox(course.config, course.order.inbox)
         course.problems += [f"{entry.state}: {entry.name}: {entry.reason}" for entry in found if not entry.kind]
@@ -106,7 +106,7 @@ def look(course: Course) -> None:
     except Exception as error:
         traceback.print_exc()
         course.problems.append(f"The inbox could not be looked at; that is a bug, please report it: {type(error).__name__}: {error}")
-    course.registered = tuple(name for name in read_rows(sheet)[0] if name not in known) if sheet.exists() else ()
+    course.registered = tuple(name for name in rows_so_far(sheet)[0] if name not in known)
 
 
 def clear(course: Course) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from cvdm_core.config import Config
 from cvdm_core.lock import locked
-from cvdm_core.sheet import Acquisition, read_rows, write_sheet
+from cvdm_core.sheet import Acquisition, Rows, Unusable, update_sheet
 
 OURS = re.compile(r"(?:; )?\d+ of \d+ samples, because the night of [\d-]+ was short; empty the cell `samples` to get all\.")
 
@@ -28,11 +27,13 @@ def write_samples(config: Config, fewer: Mapping[str, tuple[int, int]], date: st
     UserError
         If the sheet is being written by another process, or cannot be read.
     """
-    with locked(config.acquisitions):
-        rows, set_aside = read_rows(Path(config.acquisitions))
+
+    def change(rows: Rows, _unusable: list[Unusable]) -> tuple[Rows | None, None]:
         changed = {name: _changed(row, fewer.get(name), date) for name, row in rows.items()}
-        if changed != rows:
-            write_sheet(config.acquisitions, changed, set_aside)
+        return (None if changed == rows else changed), None
+
+    with locked(config.acquisitions):
+        update_sheet(config.acquisitions, change)
 
 
 def _changed(row: Acquisition, fewer: tuple[int, int] | None, date: str) -> Acquisition:

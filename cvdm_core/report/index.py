@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ from cvdm_core.report.card import CardFacts, read_card, seconds_of
 from cvdm_core.report.nights import last_nights, trends
 from cvdm_core.report.page import render
 from cvdm_core.routing import Routes, find_routes
-from cvdm_core.sheet import Acquisition, read_sheet
+from cvdm_core.sheet import Acquisition, Unusable, read_rows
 
 SHOWN = 200
 """Cards with pictures at most: the newest. Thousands would make a page of tens of megabytes."""
@@ -78,8 +78,9 @@ def write_index(config: Config) -> Path:
     """Write the page over all acquisitions of the sheet, in its order, and return its path."""
     problems: list[str] = []
     rows: dict[str, Acquisition] = {}
+    unusable: list[Unusable] = []
     try:
-        rows = read_sheet(config.acquisitions)
+        rows, unusable = read_rows(config.acquisitions)
     except UserError as error:
         problems.append(str(error))
     try:
@@ -95,6 +96,9 @@ def write_index(config: Config) -> Path:
         problems.append(
             f"{error.filename}: the inbox's ledger cannot be read ({error.strerror}); what waits there for a person is not known."
         )
+    refused = [each for each in read_refused(Path(config.acquisitions)) if not _is_mended(rows, each)]
+    told = {*(refusal["problem"] for refusal in refused), *(entry.reason for entry in held)}
+    problems += [line.problem for line in unusable if line.problem not in told]
     failures = read_failures(Path(config.results) / ".failures")
     routes = find_routes(config, rows.values())
     of: dict[str, list[Failure]] = {}
@@ -113,7 +117,7 @@ def write_index(config: Config) -> Path:
         nights=last_nights(config.results),
         trends=trends((card.row, card.facts) for card in cards),
         problems=problems,
-        refused=read_refused(Path(config.acquisitions)),
+        refused=refused,
         held=held,
         other_failures=[failure for failure in failures if failure.subject not in rows],
         happened=happened,
@@ -155,6 +159,12 @@ def read_refused(sheet: Path) -> list[dict[str, str]]:
         return []  # register leaves no such file where it refused nothing
     rows = csv.DictReader(text.splitlines(), delimiter="\t")
     return [{key: str(row.get(key) or "") for key in ("acquisition", "file", "problem")} for row in rows]
+
+
+def _is_mended(rows: Mapping[str, Acquisition], refusal: Mapping[str, str]) -> bool:
+    """Whether what was refused is a measured row now: somebody mended its line, and `cvdm register` was not needed for it."""
+    row = rows.get(refusal["acquisition"])
+    return row is not None and row.registered and row.input == refusal["file"]
 
 
 def _card(config: Config, routes: Routes, row: Acquisition, failures: Sequence[Failure]) -> Card:

@@ -12,7 +12,7 @@ from cvdm_core.errors import UserError
 from cvdm_core.images.intensity import Normalisation
 from cvdm_core.model import ModelSpec, choose_device, resolve_precision
 from cvdm_core.records.receipts import fingerprint, read_json
-from cvdm_core.sheet import read_sheet
+from cvdm_core.sheet import read_rows
 from cvdm_core.training.pairs import Pair, check_contents, check_splits, open_pairs
 from cvdm_core.training.statistics import PairMaps, measure_normalisation, measure_pair_maps, measure_residual_std
 from cvdm_core.training.validation import Validation
@@ -64,10 +64,14 @@ def prepare(config: Config) -> Problem:
     Raises
     ------
     UserError
-        If there are no training pairs, splits are mixed, or a pair does not fit the others.
+        If there are no training pairs, splits are mixed, a pair does not fit the others, or the line of one is unusable.
     """
+    known, unusable = read_rows(config.acquisitions)
+    for line in unusable:
+        if line.may_train:
+            raise UserError(line.problem)
     # A row that `cvdm register` could not measure is ingested for nobody; the index page names it.
-    rows = [row for row in read_sheet(config.acquisitions).values() if row.registered]
+    rows = [row for row in known.values() if row.registered]
     check_splits(rows)
     training, validation = (open_pairs(config, rows, split) for split in ("train", "val"))
     if not training:

@@ -33,6 +33,15 @@ def rows(*lines: str, columns: str = "acquisition specimen split input target") 
     Path(SHEET).write_text(text + "\n")
 
 
+def break_line(sheet: str, name: str) -> None:
+    """Do to a row what a spreadsheet of another country does."""
+    header, *lines = Path(sheet).read_text().splitlines()
+    column = header.split("\t").index("na")
+    cells = [line.split("\t") for line in lines]
+    broken = [[*line[:column], "1,4", *line[column + 1 :]] if line[0] == name else line for line in cells]
+    Path(sheet).write_text("\n".join([header, *map("\t".join, broken)]) + "\n")
+
+
 def refused(*paths: str, **options: Any) -> list[str]:
     """Register, expect refusals, and return their sentences."""
     with pytest.raises(UserError, match=r"refused.*registered: \d+\."):

@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from register_folder import break_line
 from training_tree import change_rows, make_tree, pair, tiny_config
 
 from cvdm_core.errors import UserError
@@ -72,6 +73,13 @@ def test_equal_contents_in_train_and_val_are_refused(tmp_path):
 def test_a_sheet_without_training_pairs_is_refused(tmp_path):
     config = make_tree(tmp_path, splits=("test",), channels=1, ingested=False)
     with pytest.raises(UserError, match="nothing to train on"):
+        prepare(config)
+
+
+def test_nothing_is_trained_while_the_line_of_a_pair_is_unusable(tmp_path):
+    config = make_tree(tmp_path, splits=("train", "train"), channels=1, ingested=False)
+    break_line(config.acquisitions, "a1")
+    with pytest.raises(UserError, match=r"line 3: na = '1,4' is not usable.*no model is trained without it"):
         prepare(config)
 
 

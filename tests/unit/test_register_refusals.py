@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
-from register_folder import CONFIG, SHEET, refused, rows, tiff
+from register_folder import CONFIG, SHEET, break_line, refused, rows, tiff
 
+from cvdm_core.acquisitions import register as registration
 from cvdm_core.acquisitions.added import Added
+from cvdm_core.acquisitions.measure import measure
 from cvdm_core.acquisitions.refusals import read_refusals
 from cvdm_core.acquisitions.register import register
 from cvdm_core.errors import UserError, shell_word
-from cvdm_core.sheet import read_sheet
+from cvdm_core.sheet import Acquisition, read_sheet
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +120,61 @@ def test_a_harmful_name_in_the_sheet_is_set_aside_and_the_rest_go_on() -> None:
     assert read_sheet(SHEET)["good"].registered
     assert "#refused:../x" in Path(SHEET).read_text()
     assert len(refused()) == 1  # told again until mended
+
+
+def test_a_line_that_somebody_broke_keeps_its_place_its_name_and_its_files_until_it_is_mended() -> None:
+    for name in ("b", "c", "other/b"):
+        tiff(f"raw/{name}_input.tif")
+        tiff(f"raw/{name}_target.tif", 64, 80, pixel_um=0.05)
+    rows("b mouse7 train raw/b_input.tif raw/b_target.tif", "c mouse8 predict raw/c_input.tif raw/c_target.tif")
+    register(CONFIG, [])
+    before = read_sheet(SHEET)
+    break_line(SHEET, "b")
+    for paths in ([], ["raw/b_input.tif", "raw/b_target.tif"], ["raw/b_input.tif"]):
+        (problem,) = refused(*paths)
+        assert "line 2: na = '1,4' is not usable" in problem and "no model is trained without it" in problem
+    assert "the name 'b' belongs to an unusable line of" in refused("raw/other/b_input.tif")[1]
+    assert list(read_sheet(SHEET)) == ["c"]
+    Path(SHEET).write_text(Path(SHEET).read_text().replace("1,4", "1.4"))
+    register(CONFIG, [])
+    assert list(read_sheet(SHEET)) == ["b", "c"] and "#refused" not in Path(SHEET).read_text()
+    assert read_sheet(SHEET)["b"] == before["b"].model_copy(update={"na": 1.4, "na_source": "stated"})
+
+
+def test_what_a_person_saves_while_headers_are_read_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        tiff(f"raw/{name}.tif")
+    register(CONFIG, ["raw/a.tif"])
+    measured: list[str] = []
+
+    def saves_meanwhile(row: Acquisition, *rest: Any) -> tuple[Acquisition, list[str]]:
+        measured.append(row.acquisition)
+        if row.acquisition == "c" and "\t7\t" not in (text := Path(SHEET).read_text()):
+            Path(SHEET).write_text(text.replace("\t0\t\t\t1\t", "\t7\t\tdo this first\t1\t"))
+        return measure(row, *rest)
+
+    monkeypatch.setattr(registration, "measure", saves_meanwhile)
+    register(CONFIG, ["raw"])
+    found = read_sheet(SHEET)
+    assert (found["a"].urgent, found["a"].note) == (7, "do this first")
+    assert list(found) == ["a", "b", "c"] and all(row.registered for row in found.values())
+    assert measured == ["a", "b", "c", "a"]  # only what was changed is read twice
+
+
+def test_a_sheet_that_is_saved_all_the_time_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiff("a.tif")
+    register(CONFIG, ["a.tif"])
+    sheets = [Path(SHEET).read_text()]
+
+    def saves_always(sheet: object, *rest: object) -> list[str]:
+        sheets.append(sheets[-1] + "\n")
+        Path(SHEET).write_text(sheets[-1])
+        return []
+
+    monkeypatch.setattr(registration, "_guesses", saves_always)
+    with pytest.raises(UserError, match=f"{SHEET}: somebody changed it again and again meanwhile.*run the same command again"):
+        register(CONFIG, [])
+    assert Path(SHEET).read_text() == sheets[-1]
 
 
 def test_two_files_that_want_one_name_are_refused_whatever_the_case() -> None:

@@ -26,7 +26,7 @@ from cvdm_core.errors import UserError
 from cvdm_core.images.tiles import n_blocks
 from cvdm_core.nights.tonight import read_tonight
 from cvdm_core.routing import find_routes
-from cvdm_core.sheet import read_sheet
+from cvdm_core.sheet import read_rows
 
 
 envvars:
@@ -96,7 +96,7 @@ try:
     if NIGHT and NIGHT.until < time.time():
         NIGHT = None
     register_arrivals()
-    SHEET = read_sheet(CONFIG.acquisitions)
+    SHEET, UNUSABLE = read_rows(CONFIG.acquisitions)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -105,10 +105,16 @@ REGISTERED = {name: row for name, row in SHEET.items() if row.registered}
 PAIRS = {name: row for name, row in REGISTERED.items() if row.split in ("train", "val") and row.target}
 TRAINABLE = any(row.split == "train" for row in PAIRS.values())
 
+# A pair whose line somebody broke is no reason to train a model that is there anew without it.
+if workflow.is_main_process and any(line.may_train for line in UNUSABLE) and paths.train_receipt(CONFIG).is_file():
+    TRAINABLE = False
+
 # What is restored, each acquisition with the configuration that has its model; what has none costs the others nothing.
 ROUTES = find_routes(CONFIG, SHEET.values())
 TO_RESTORE = ROUTES.configs
 if workflow.is_main_process:
+    for line in UNUSABLE:
+        logger.warning(f"left out: {line.problem}")
     for sentence in ROUTES.sentences():
         logger.warning(f"not restored: {sentence}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,12 +18,13 @@ from cvdm_core.doctor.slurm import Cluster, Node, Partition
 from cvdm_core.errors import UserError
 from cvdm_core.images.tiles import n_blocks
 from cvdm_core.nights import forecast as forecasting
+from cvdm_core.nights import shortening
 from cvdm_core.nights.course import deadline
 from cvdm_core.nights.driver import Job, parse_jobs
 from cvdm_core.nights.forecast import Unmeasured, capacity, forecast
 from cvdm_core.nights.planning import Capacity, Work, make_plan
 from cvdm_core.nights.shortening import write_samples
-from cvdm_core.sheet import read_sheet, write_sheet
+from cvdm_core.sheet import Acquisition, read_sheet, write_sheet
 
 HOUR = 3600.0
 
@@ -233,3 +235,19 @@ def test_a_line_that_somebody_broke_stays_in_the_sheet(sheet: Config) -> None:
     write_samples(sheet, {"b": (4, 8)}, "2026-11-23")
     assert "#refused:bad name" in path.read_text()
     assert read_sheet(path)["b"].samples == 4
+
+
+def test_what_a_person_saves_meanwhile_stays(sheet: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = shortening._changed
+
+    def saves(row: Acquisition, *rest: Any) -> Acquisition:
+        text = Path(sheet.acquisitions).read_text()
+        Path(sheet.acquisitions).write_text(text.replace("HeLa", "HEK"))
+        return changed(row, *rest)
+
+    monkeypatch.setattr(shortening, "_changed", saves)
+    write_samples(sheet, {"b": (4, 8)}, "2026-11-23")
+    assert {name: (row.note, row.samples) for name, row in read_sheet(sheet.acquisitions).items()} == {
+        "a": ("HEK", None),
+        "b": ("4 of 8 samples, because the night of 2026-11-23 was short; empty the cell `samples` to get all.", 4),
+    }

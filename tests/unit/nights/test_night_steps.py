@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from night_tree import ORDER, STEPS, finish, last, measured
+from register_folder import break_line
 
 from cvdm_core import paths
 from cvdm_core.config import Config
@@ -122,6 +123,19 @@ def test_an_inbox_that_is_not_mounted_costs_the_night_nothing_else(
     assert run_night(config, Order(Path("profile"), [], inbox="/nowhere")) == 1
     assert last(config).restored == ("a", "b", "c")
     assert "The inbox could not be looked at: /nowhere: there is no such folder" in told[0][0]
+
+
+def test_a_line_of_the_sheet_that_somebody_broke_costs_its_acquisition_only_and_is_told_every_night(
+    config: Config, planned: list[Job], told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(night, "_drive", lambda course: finish(config, *course.names)(course))
+    break_line(config.acquisitions, "b")
+    Path("inbox").mkdir()
+    for order in (ORDER, Order(Path("profile"), [], inbox="inbox")):
+        assert run_night(config, order) == 1
+        assert last(config).restored == ("a", "c")
+        assert told[-1][1] and told[-1][0].count("line 3: na = '1,4' is not usable") == 1
+    assert "line 3: na = &#39;1,4&#39; is not usable" in paths.index_page(config).read_text()
 
 
 @pytest.mark.parametrize("broken", ["add_night", "write_index", "update_throughput"])

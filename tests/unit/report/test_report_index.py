@@ -6,12 +6,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from register_folder import break_line
 from report_pages import BLIND, HOSTILE, SINGLE, TWO, read_index
 from report_tree import add_acquisition, make_config, write_failure, write_model
 
 from cvdm_core import paths
 from cvdm_core.acquisitions.ledger import Entry, Ledger, ledger_file
+from cvdm_core.acquisitions.register import register
 from cvdm_core.config import Config
+from cvdm_core.errors import UserError
 from cvdm_core.lock import locked
 from cvdm_core.report.card import card_file
 from cvdm_core.sheet import read_sheet, write_sheet
@@ -50,6 +53,21 @@ def test_the_index_says_what_failed_and_what_was_refused(tmp_path: Path) -> None
     assert shown.words.count(HOSTILE) >= 2
     assert not shown.all("img")
     assert len(shown.all("script")) == 1
+
+
+def test_a_broken_line_of_the_sheet_is_told_once_until_it_is_mended(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    for name in ("kept", "mine"):
+        add_acquisition(config, name, finished=False)
+    break_line(config.acquisitions, "mine")
+    for _ in range(2):
+        shown = read_index(config).words
+        assert shown.count("na = '1,4' is not usable") == 1 and "kept" in shown
+        with pytest.raises(UserError, match="refused"):
+            register(config, [])
+    sheet = Path(config.acquisitions)
+    sheet.write_text(sheet.read_text().replace("1,4", "1.4"))
+    assert "is not usable" not in read_index(config).words
 
 
 def test_what_waits_in_the_inbox_for_a_person_stands_in_front_as_the_ledger_has_it_last(tmp_path: Path) -> None:
