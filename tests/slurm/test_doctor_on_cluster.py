@@ -60,7 +60,7 @@ def test_a_right_profile_has_no_failure_and_every_rule_is_looked_at(site: Site) 
         (edit(("    runtime: 60\n", "    runtime: 2000\n")), "2000 min are more than the limit of 1440 min"),
         (edit(("    mem_mb: 3000\n", "    mem_mb: 999000\n")), "no node has 999000 MB of memory"),
         (edit(("    cpus_per_task: 2\n", "")), "no node has 8 CPUs"),  # as the rule itself asks
-        (edit(("status-checks: 20", "status-checks: 201")), "write `slurm-init-seconds-before-status-checks: 200`"),
+        (edit(("status-checks: 20", "status-checks: 70000")), "write `slurm-init-seconds-before-status-checks: 66666`"),
     ],
     ids=["partition", "closed", "gpu", "time", "memory", "cpus", "age"],
 )
