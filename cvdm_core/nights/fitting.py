@@ -13,6 +13,7 @@ from cvdm_core.nights.damaged import REASON, still_damaged
 from cvdm_core.nights.driver import Job, planned_jobs, snakemake
 from cvdm_core.nights.forecast import Unmeasured, capacity, forecast
 from cvdm_core.nights.planning import make_plan
+from cvdm_core.nights.printing import show
 from cvdm_core.nights.shortening import write_samples
 from cvdm_core.records.throughput import read_throughput, throughput_file
 from cvdm_core.routing import find_routes
@@ -55,7 +56,7 @@ def plan(course: Course) -> None:
                 "most urgent and the oldest first."
             )
         except Exception as error:  # a plan that fails must not cost the night
-            traceback.print_exc()
+            show(traceback.format_exc(), error=True)
             course.deferred, course.reduced = {}, {}
             course.problems.append(f"No plan could be made for the deadline, so everything runs: {type(error).__name__}: {error}")
     course.names = tuple(name for name in names if name not in course.deferred)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import pytest
@@ -136,6 +138,27 @@ def test_what_fails_at_the_end_keeps_nothing_else_from_being_told(
     monkeypatch.setattr(telling, broken, fail)
     assert run_night(config, ORDER) == 1
     assert told[0][1] and "the disk is gone" in told[0][0]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_on_a_full_disk_the_message_is_sent_though_nothing_can_be_printed(
+    config: Config, told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Cron writes what is printed to a log on the disk that is full."""
+
+    def fail(course: Course) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for each in STEPS:
+        monkeypatch.setattr(night, each, fail if each == step else lambda course: None)
+    status = -1
+    # It cannot even be closed.
+    with suppress(OSError), open("/dev/full", "w", buffering=1) as full, redirect_stdout(full), redirect_stderr(full):
+        status = run_night(config, ORDER)
+
+    assert status == 2 and len(told) == 1
+    assert told[0][1] and "No space left on device" in told[0][0]
+    assert not tonight_file(config.results).exists()  # the next night does not say that this one was killed
 
 
 def test_a_second_night_is_refused_with_the_owners_name_and_since_when(config: Config, told: list[tuple[str, bool]]) -> None:
