@@ -12,6 +12,7 @@ from cvdm_core.nights.course import Course, moment
 from cvdm_core.nights.damaged import REASON, still_damaged
 from cvdm_core.nights.driver import Job, planned_jobs, snakemake
 from cvdm_core.nights.forecast import Unmeasured, capacity, forecast
+from cvdm_core.nights.outcome import failing
 from cvdm_core.nights.planning import make_plan
 from cvdm_core.nights.printing import show
 from cvdm_core.nights.shortening import write_samples
@@ -68,12 +69,14 @@ def plan(course: Course) -> None:
 def _fit(course: Course, seconds: float, jobs: Sequence[Job], rows: Mapping[str, Acquisition]) -> None:
     throughput = read_throughput(throughput_file(course.config.results))
     places, between, counted = capacity(course.config, course.order.profile, jobs, throughput)
-    works = forecast(course.config, rows, jobs, throughput, between)
+    failed = failing(course.config, set(rows))
+    works = forecast(course.config, rows, jobs, throughput, between, failing=failed)
     made = make_plan(works, places, seconds)
     course.reduced = {work.name: (made.samples[work.name], work.samples) for work in works if made.samples.get(work.name, 0)}
     course.reduced = {name: (count, of) for name, (count, of) in course.reduced.items() if count < of}
-    reason = f"it did not fit before {moment(course.until or 0)}; of those of its urgency it comes before all that are newer"
-    course.deferred = dict.fromkeys(made.deferred, reason)
+    late = f"it did not fit before {moment(course.until or 0)}; "
+    first, last = "of those of its urgency it comes before all that are newer", "it has failed, and comes behind all others of its urgency"
+    course.deferred = {name: late + (last if name in failed else first) for name in made.deferred}
     if course.reduced:
         write_samples(course.config, course.reduced, datetime.fromtimestamp(course.started).strftime("%Y-%m-%d"))
     course.remarks.append(

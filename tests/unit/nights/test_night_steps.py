@@ -90,6 +90,53 @@ def test_failures_ask_for_a_person_and_what_was_cut_short_does_not(
     assert told[0][1] and "b, ingest, damaged input: b.tif: copy it again." in told[0][0]
 
 
+def failed(config: Config, subject: str, kind: str, stage: str = "ingest") -> Path:
+    """Leave the note of a failed stage; return where it lies."""
+    note = failure_path(config.results, stage, subject)
+    write_json(note, {"stage": stage, "subject": subject, "class": kind, "message": "It was killed."})
+    return note
+
+
+def test_what_is_killed_two_nights_running_asks_for_a_person(
+    config: Config, planned: list[Job], told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def night_with(*killed: str) -> tuple[str, bool]:
+        monkeypatch.setattr(night, "_drive", lambda course: [failed(config, name, "killed") for name in killed] and 1)
+        run_night(config, ORDER)
+        return told[-1]
+
+    assert night_with("a")[1] is False
+    with locked(Path(config.results) / "night"):
+        run_night(config, ORDER)  # it could not run, and is no night between
+    text, act = night_with("a", "b")
+    assert act and "Failed: a; why" in text
+    assert "a, ingest, killed: It was killed. It failed in the night before as well: a person must look why." in text
+    assert "b, ingest, killed: It was killed.\n" in text
+
+
+def test_a_stage_that_was_not_tried_again_has_not_failed_again(
+    config: Config, planned: list[Job], told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(night, "_drive", lambda course: 0)
+    note = failed(config, "a", "killed")
+    os.utime(note, (time.time() - 86_400,) * 2)
+    assert [run_night(config, ORDER), run_night(config, ORDER)] == [0, 0]
+
+
+@pytest.mark.parametrize(("kind", "deferred"), [("killed", "a"), ("memory", "a"), ("cancelled", "c")])
+def test_with_a_deadline_what_keeps_failing_does_not_take_the_time_of_others(
+    config: Config, planned: list[Job], told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch, kind: str, deferred: str
+) -> None:
+    """Only what the night itself cut off at its end keeps its place."""
+    monkeypatch.setattr(night, "deadline", lambda by, now: now + 212)  # two of three have time
+    monkeypatch.setattr(night, "_drive", lambda course: failed(config, "a", kind) and 1)
+    for _ in range(3):
+        measured(config)
+        run_night(config, Order(Path("profile"), [], by="07:00"))
+    assert list(last(config).deferred) == [deferred]
+    assert ("it has failed, and comes behind all others of its urgency" in last(config).deferred[deferred]) is (deferred == "a")
+
+
 @pytest.mark.parametrize(
     ("code", "sentence"), [(TIMED_OUT[0], "The run was stopped at"), (1, "ended with status 1, and no stage says why")]
 )
