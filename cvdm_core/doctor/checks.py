@@ -15,8 +15,8 @@ from cvdm_core.doctor.surroundings import check_surroundings, not_seen
 from cvdm_core.errors import UserError
 
 
-def examine(config: Config, profile_folder: Path) -> Iterator[Finding]:
-    """Check a profile against the cluster on which this runs, and yield what was found.
+def examine(config: Config, configs: Sequence[Path], profile_folder: Path) -> Iterator[Finding]:
+    """Check a profile against the cluster on which this runs, and yield what was found; `configs` are the files of `config`.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def examine(config: Config, profile_folder: Path) -> Iterator[Finding]:
     cluster = ask()
     yield Finding("ok", f"SLURM answers: {len(cluster.nodes)} nodes, {len(cluster.partitions)} partitions")
     yield check_status_queries(profile, cluster)
-    requests = planned_requests(profile)
+    requests = planned_requests(profile, configs)
     if not requests:
         yield Finding("warn", "the sample sheet plans no job, so requests were not checked; run `cvdm register` first")
     for request in requests:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from cvdm_core.doctor.dry_run import planned
+from cvdm_core.doctor.dry_run import planned, snakemake
 from cvdm_core.errors import UserError
 
 
@@ -85,17 +84,16 @@ def profile_settings(name: Path) -> tuple[Path, dict[str, Any]]:
     return file, content
 
 
-def planned_requests(profile: Profile) -> list[Request]:
-    """Return the largest request of each rule, from a dry run of the whole workflow with the profile.
+def planned_requests(profile: Profile, configs: Sequence[Path]) -> list[Request]:
+    """Return the largest request of each rule, from a dry run of the whole workflow with the profile and the configuration files.
 
     Raises
     ------
     UserError
         If the workflow cannot be planned.
     """
-    snakemake = Path(sys.executable).with_name("snakemake")
     # Without a number of cores a dry run shows one thread for every rule.
-    command = [str(snakemake), "--profile", str(profile.file.parent), "--dry-run", "--forceall", "--nolock", "--cores", "9999"]
+    command = [*snakemake(profile.file.parent, configs), "--dry-run", "--forceall", "--nolock", "--cores", "9999"]
     return largest(parse_plan(planned(command)))
 
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from cvdm_core.config import Config
+from cvdm_core.doctor.dry_run import snakemake
 from cvdm_core.nights.course import Course, moment
 from cvdm_core.nights.damaged import REASON, still_damaged
-from cvdm_core.nights.driver import Job, planned_jobs, snakemake
+from cvdm_core.nights.driver import Job, planned_jobs
 from cvdm_core.nights.forecast import Unmeasured, capacity, forecast
 from cvdm_core.nights.outcome import failing
 from cvdm_core.nights.planning import make_plan

@@ -19,11 +19,12 @@ from cvdm_core.acquisitions.progress import record_progress
 from cvdm_core.cluster import takeover
 from cvdm_core.cluster.aftermath import settle
 from cvdm_core.config import Config
+from cvdm_core.doctor.dry_run import snakemake
 from cvdm_core.doctor.requests import profile_settings
 from cvdm_core.errors import UserError
 from cvdm_core.lock import locked, wait_for
 from cvdm_core.nights.course import Course, Order, deadline, moment
-from cvdm_core.nights.driver import TIMED_OUT, Driver, snakemake
+from cvdm_core.nights.driver import TIMED_OUT, Driver
 from cvdm_core.nights.fitting import plan, to_restore
 from cvdm_core.nights.outcome import outcome, stamps
 from cvdm_core.nights.printing import show

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,13 @@ import pytest
 from cvdm_core.config import Config
 from cvdm_core.doctor.checks import check_gpus_of_training, check_limits, check_request, misfit
 from cvdm_core.doctor.limits import accounting
-from cvdm_core.doctor.requests import Profile, Request, largest, parse_plan, read_profile
+from cvdm_core.doctor.requests import Profile, Request, largest, parse_plan, planned_requests, read_profile
 from cvdm_core.doctor.slurm import Cluster, Node, Partition, minutes, node, partition
 from cvdm_core.doctor.surroundings import check_lock, check_space, check_wrappers, check_writable
 from cvdm_core.errors import UserError
 from cvdm_core.sheet import Acquisition, write_sheet
 
+ROOT = Path(__file__).parents[2]
 PROFILE = Profile(Path("slurm/config.yaml"), "squeue", 20, retries=2)
 PLAN = """
 rule ingest:
@@ -48,6 +50,25 @@ def test_a_plan_gives_the_largest_request_of_each_rule_and_partition() -> None:
         Request("ingest", partition="long", mem_mb=1000, minutes=90),
         Request("train", account="lab", gpus=2, gpu_model="h200", threads=8, minutes=30),
     ]
+
+
+def test_the_plan_is_that_of_the_configuration_that_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one than config/config.yaml, which has the demo's sheet."""
+    monkeypatch.chdir(tmp_path)
+    measured = {"size_t": 1, "size_c": 1, "size_z": 1, "size_y": 64, "size_x": 64, "dtype": "uint16", "pixel_size_um": 0.1}
+    pairs = {
+        split: Acquisition(acquisition=split, specimen=split, split=split, input="a.tif", target="b.tif", **measured)
+        for split in ("train", "val")
+    }
+    for name, rows in (("config", {}), ("mine", pairs)):
+        write_sheet(f"{name}.tsv", rows)
+        Path("config").mkdir(exist_ok=True)
+        Path(f"config/{name}.yaml").write_text(f"acquisitions: {name}.tsv\n")
+    Path("profile").mkdir()
+    Path("profile/config.yaml").write_text(f"snakefile: {ROOT}/Snakefile\n")
+    profile = replace(PROFILE, file=Path("profile/config.yaml"))
+    assert planned_requests(profile, [Path("config/config.yaml")]) == []
+    assert {request.rule for request in planned_requests(profile, [Path("config/mine.yaml")])} == {"ingest", "train", "sample", "finish"}
 
 
 @pytest.mark.parametrize(
@@ -209,7 +230,7 @@ def test_space_is_compared_with_what_is_still_to_be_made(tmp_path: Path) -> None
 
 
 def test_wrappers_that_lost_their_permission_are_a_failure(tmp_path: Path) -> None:
-    assert check_wrappers(Path(__file__).parents[2] / "workflow/slurm").level == "ok"
+    assert check_wrappers(ROOT / "workflow/slurm").level == "ok"
     (tmp_path / "squeue").write_text("")
     assert check_wrappers(tmp_path).level == "fail"
 
