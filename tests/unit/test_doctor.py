@@ -238,3 +238,33 @@ def test_wrappers_that_lost_their_permission_are_a_failure(tmp_path: Path) -> No
 def test_locks_are_tried_and_nothing_is_left(tmp_path: Path) -> None:
     assert check_lock(tmp_path / "results").level == "ok"
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("mounted", "mend"),
+    [
+        ("lustre rw,flock,lazystatfs", ""),
+        ("lustre rw,localflock,lazystatfs", "ask for the mount option `flock` in place of `localflock`"),
+        ("nfs4 rw,vers=4.2,local_lock=none,addr=10.0.0.1", ""),
+        ("nfs rw,vers=3,local_lock=posix", ""),
+        ("nfs rw,vers=3,local_lock=flock", "`local_lock=none` in place of `local_lock=flock`"),
+        ("nfs rw,vers=3,nolock,local_lock=all", "`lock` in place of `nolock`"),
+        ("beegfs rw,cfgFile={tmp}/local.conf", "ask for `tuneUseGlobalFileLocks = true` in {tmp}/local.conf on all machines"),
+        ("beegfs rw,cfgFile={tmp}/global.conf", ""),
+        ("beegfs rw,cfgFile={tmp}/none.conf", "ask for `tuneUseGlobalFileLocks = true`"),
+    ],
+)
+def test_locks_that_hold_on_one_machine_only_are_a_warning(tmp_path: Path, mounted: str, mend: str) -> None:
+    (tmp_path / "local.conf").write_text("# tuneUseGlobalFileLocks = true\ntuneUseGlobalFileLocks     = false\n")
+    (tmp_path / "global.conf").write_text("tuneUseGlobalFileLocks     = true\n")
+    shared = tmp_path / "the lab"
+    shared.mkdir()
+    (tmp_path / "link").symlink_to(shared)
+    escaped = str(shared).replace(" ", r"\040")
+    lines = ["/dev/sda1 / ext4 rw 0 0", f"auto {escaped} autofs rw,nolock 0 0", f"server:/lab {escaped} {mounted.format(tmp=tmp_path)} 0 0"]
+    (tmp_path / "mounts").write_text("\n".join(lines) + "\n")
+    found = check_lock(tmp_path / "link" / "results", tmp_path / "mounts")
+    assert found.level == ("warn" if mend else "ok")
+    assert mend.format(tmp=tmp_path) in found.text
+    assert not mend or (str(shared) in found.text and "start drivers on one machine only" in found.text)
+    assert check_lock(tmp_path, tmp_path / "mounts").level == "ok"
