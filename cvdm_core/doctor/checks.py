@@ -105,7 +105,7 @@ def check_gpus_of_training(config: Config, requests: Sequence[Request], profile:
 
 
 def check_way_of_gpus(profile: Profile, request: Request, cluster: Cluster) -> Iterator[Finding]:
-    """Check that the cluster takes GPUs in the way in which they are asked for."""
+    """Check that the cluster takes GPUs in the way in which they are asked for, and gives those of one node."""
     if request.gpus_by_job and not cluster.gpus_by_job:
         asked = [f"`gpu: {request.gpus}`", *([f"`gpu_model: {request.gpu_model}`"] if request.gpu_model else [])]
         gres = ":".join(filter(None, ("gpu", request.gpu_model, str(request.gpus))))
@@ -113,6 +113,12 @@ def check_way_of_gpus(profile: Profile, request: Request, cluster: Cluster) -> I
             "fail",
             f'{request.rule}: this cluster does not take --gpus (its SelectType is not cons_tres); write `gres: "{gres}"` in place of '
             f"{' and '.join(asked)} under set-resources: {request.rule} in {profile.file}",
+        )
+    elif request.gpus_by_job and request.gpus > 1 and request.nodes != 1:
+        yield Finding(
+            "fail",
+            f"{request.rule}: SLURM may give its {request.gpus} GPUs on several nodes, and it uses those of one; write `nodes: 1` beside "
+            f"`gpu: {request.gpus}` under set-resources: {request.rule} in {profile.file}",
         )
 
 

@@ -18,7 +18,8 @@ from cvdm_core.errors import UserError
 class Request:
     """What a job of a rule asks for; memory in megabytes, time in minutes, an empty partition is the cluster's default one.
 
-    `gpus_by_job`: whether its GPUs are asked for with `--gpus`, for the whole job, and not for each node with `--gres`.
+    `gpus_by_job`: whether its GPUs are asked for with `--gpus`, for the whole job, and not for each node with `--gres`; `nodes` is 0 where
+    SLURM may choose how many.
     """
 
     rule: str
@@ -32,6 +33,7 @@ class Request:
     mem_mb: int = 0
     minutes: int = 0
     gpus_by_job: bool = False
+    nodes: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ def _request(rule: str, threads: int, values: dict[str, str]) -> Request:
         mem_mb=_number(values, "mem_mb_per_cpu") * cpus or _number(values, "mem_mb"),
         minutes=_number(values, "runtime"),
         gpus_by_job=_number(values, "gpu") > 0,
+        nodes=_number(values, "nodes"),
     )
 
 
@@ -149,9 +152,9 @@ def _gpus(gres: str) -> tuple[str, int]:
 
 def largest(requests: Sequence[Request]) -> list[Request]:
     """Return for each rule, partition, account and kind of node one request with the largest of its numbers."""
-    merged: dict[tuple[str | bool, ...], Request] = {}
+    merged: dict[tuple[str | int, ...], Request] = {}
     for new in requests:
-        key = (new.rule, new.partition, new.account, new.qos, new.gpu_model, new.constraint, new.gpus_by_job)
+        key = (new.rule, new.partition, new.account, new.qos, new.gpu_model, new.constraint, new.gpus_by_job, new.nodes)
         old = merged.get(key, new)
         numbers = {name: max(getattr(old, name), getattr(new, name)) for name in ("gpus", "threads", "mem_mb", "minutes")}
         merged[key] = replace(old, **numbers)

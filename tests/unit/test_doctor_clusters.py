@@ -12,7 +12,7 @@ import pytest
 from cvdm_core.doctor import slurm
 from cvdm_core.doctor.checks import check_limits, check_request, check_way_of_gpus
 from cvdm_core.doctor.limits import ask_limits
-from cvdm_core.doctor.requests import Profile, Request
+from cvdm_core.doctor.requests import Profile, Request, parse_plan
 from cvdm_core.doctor.slurm import Cluster
 
 PROFILE = Profile(Path("slurm/config.yaml"), "squeue", 20, retries=0, jobs=10)
@@ -117,3 +117,19 @@ def test_where_the_cluster_does_not_take_gpus_for_a_job_the_doctor_says_what_to_
     assert (not found) is takes
     assert takes or 'write `gres: "gpu:h200:1"` in place of `gpu: 1` and `gpu_model: h200` under set-resources: train in' in found[0]
     assert not [line for line in verdict(cluster, Request("train", partition="gpu", gpus=1)) if "--gpus" in line]
+
+
+@pytest.mark.parametrize(
+    ("resources", "fails"),
+    [
+        ("gpu=4", True),
+        ("gpu=4, nodes=2", True),
+        ("gpu=4, nodes=1", False),
+        ("gpu=1", False),
+        ("gres=gpu:4", False),  # for each node
+    ],
+)
+def test_several_gpus_that_need_not_be_on_one_node_are_a_failure(asked: Ask, resources: str, fails: bool) -> None:
+    (request,) = parse_plan(f"rule train:\n    output: x.json\n    resources: {resources}, slurm_partition=gpu\n")
+    found = verdict(asked(), request)
+    assert any(line.startswith("fail train: SLURM may give its 4 GPUs on several nodes") for line in found) is fails, found
