@@ -253,7 +253,7 @@ def doctor(
     from cvdm_core.doctor.checks import examine
 
     failed = False
-    for finding in examine(_load(config, overrides), profile):
+    for finding in examine(_load(config, overrides), config, profile):
         typer.echo(f"{finding.level:<5} {finding.text}")
         failed = failed or finding.level == "fail"
     if failed:

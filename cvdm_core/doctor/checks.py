@@ -10,13 +10,13 @@ from cvdm_core.config import Config
 from cvdm_core.doctor.finding import Finding
 from cvdm_core.doctor.limits import Accounting, ask_limits, beyond
 from cvdm_core.doctor.requests import Profile, Request, planned_requests, read_profile
-from cvdm_core.doctor.slurm import Cluster, Node, ask, missing_commands
+from cvdm_core.doctor.slurm import Cluster, Node, ask, missing_commands, own_groups
 from cvdm_core.doctor.surroundings import check_surroundings, not_seen
 from cvdm_core.errors import UserError
 
 
-def examine(config: Config, profile_folder: Path) -> Iterator[Finding]:
-    """Check a profile against the cluster on which this runs, and yield what was found.
+def examine(config: Config, configs: Sequence[Path], profile_folder: Path) -> Iterator[Finding]:
+    """Check a profile against the cluster on which this runs, and yield what was found; `configs` are the files of `config`.
 
     Raises
     ------
@@ -33,14 +33,15 @@ def examine(config: Config, profile_folder: Path) -> Iterator[Finding]:
     cluster = ask()
     yield Finding("ok", f"SLURM answers: {len(cluster.nodes)} nodes, {len(cluster.partitions)} partitions")
     yield check_status_queries(profile, cluster)
-    requests = planned_requests(profile)
+    requests = planned_requests(profile, configs)
     if not requests:
         yield Finding("warn", "the sample sheet plans no job, so requests were not checked; run `cvdm register` first")
     for request in requests:
         yield from check_request(profile, request, cluster)
+        yield from check_way_of_gpus(profile, request, cluster)
     yield from check_gpus_of_training(config, requests, profile)
     if cluster.enforced:
-        yield from check_limits(profile, requests, ask_limits())
+        yield from check_limits(profile, requests, ask_limits(cluster))
     else:
         why = "it keeps no accounts" if cluster.accounts is None else "AccountingStorageEnforce says so"
         yield Finding("note", f"limits of accounts and QOS do not hold on this cluster ({why})")
@@ -81,7 +82,7 @@ def check_limits(profile: Profile, requests: Sequence[Request], accounting: Acco
                 failed = True
                 yield Finding(
                     "fail",
-                    f"{request.rule}: {problem}; ask for less under set-resources in {profile.file}, or for another QOS",
+                    f"{request.rule}: {problem}; ask for less under set-resources in {profile.file}, or for another QOS or partition",
                 )
             attempts = profile.retries + 1
             last = replace(request, mem_mb=request.mem_mb * attempts, minutes=request.minutes * attempts)
@@ -103,6 +104,24 @@ def check_gpus_of_training(config: Config, requests: Sequence[Request], profile:
             )
 
 
+def check_way_of_gpus(profile: Profile, request: Request, cluster: Cluster) -> Iterator[Finding]:
+    """Check that the cluster takes GPUs in the way in which they are asked for, and gives those of one node."""
+    if request.gpus_by_job and not cluster.gpus_by_job:
+        asked = [f"`gpu: {request.gpus}`", *([f"`gpu_model: {request.gpu_model}`"] if request.gpu_model else [])]
+        gres = ":".join(filter(None, ("gpu", request.gpu_model, str(request.gpus))))
+        yield Finding(
+            "fail",
+            f'{request.rule}: this cluster does not take --gpus (its SelectType is not cons_tres); write `gres: "{gres}"` in place of '
+            f"{' and '.join(asked)} under set-resources: {request.rule} in {profile.file}",
+        )
+    elif request.gpus_by_job and request.gpus > 1 and request.nodes != 1:
+        yield Finding(
+            "fail",
+            f"{request.rule}: SLURM may give its {request.gpus} GPUs on several nodes, and it uses those of one; write `nodes: 1` beside "
+            f"`gpu: {request.gpus}` under set-resources: {request.rule} in {profile.file}",
+        )
+
+
 def check_request(profile: Profile, request: Request, cluster: Cluster) -> Iterator[Finding]:
     """Check partition, account and sizes of a rule's largest request."""
     rule, file = request.rule, profile.file
@@ -119,6 +138,10 @@ def check_request(profile: Profile, request: Request, cluster: Cluster) -> Itera
         return
     if not partition.up:
         yield Finding("fail", f"{rule}: the partition {name} is not up; choose another as slurm_partition in {file}, or wait")
+        return
+    if partition.groups and not partition.groups & own_groups():
+        groups = ", ".join(sorted(partition.groups))
+        yield Finding("fail", f"{rule}: the partition {name} is only for the groups {groups}; choose another as slurm_partition in {file}")
         return
     nodes = [node for node in cluster.nodes if name in node.partitions]
     problem = misfit(request, nodes, partition.minutes)

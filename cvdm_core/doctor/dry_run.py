@@ -1,9 +1,10 @@
-"""A dry run of Snakemake, whose plan is read; and where it does not work, what of its output is the reason."""
+"""How Snakemake is called, and a dry run of it, whose plan is read; and where it does not work, what of its output is the reason."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,20 @@ _REASON = re.compile(r"^(?:[\w.]*(?:Error|Exception)(?: in [^\n]*?)?|snakemake\S
 _PLACE = re.compile(r'^(?: +File "|Traceback )', re.MULTILINE)
 
 
+def snakemake(profile: Path, configs: Sequence[Path]) -> list[str]:
+    """Return the beginning of a command line: Snakemake of this environment with a profile and configuration files.
+
+    Raises
+    ------
+    UserError
+        If there is no Snakemake in this environment.
+    """
+    program = Path(sys.executable).with_name("snakemake")
+    if not program.is_file():
+        raise UserError(f"{program}: Snakemake is not in this environment; run `make env` and use .env/bin/cvdm.")
+    return [str(program), "--profile", str(profile), *(["--configfile", *map(str, configs)] if configs else [])]
+
+
 def planned(command: Sequence[str]) -> str:
     """Run a dry run of Snakemake and return what it said, which lists its jobs.
 
@@ -32,8 +47,6 @@ def planned(command: Sequence[str]) -> str:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=PLAN_S, check=False, stdin=subprocess.DEVNULL
         )
-    except FileNotFoundError:
-        raise UserError(f"{command[0]}: Snakemake is not in this environment; run `make env` and use .env/bin/cvdm.") from None
     except subprocess.TimeoutExpired:
         raise UserError(f"`{' '.join(command)}` took more than {PLAN_S} s; is the file system slow?") from None
     said = done.stdout + done.stderr

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from cvdm_core.cluster.commands import said
 from cvdm_core.doctor.requests import Request
-from cvdm_core.doctor.slurm import minutes
+from cvdm_core.doctor.slurm import Cluster, minutes, own_associations, table
 
 OF_ACCOUNTS = ("Account", "Partition", "DefaultQOS", "MaxSubmitJobs", "GrpSubmitJobs", "MaxWall", "MaxTRES")
 OF_QOS = ("Name", "MaxSubmitJobsPU", "MaxSubmitJobsPA", "MaxWall", "MaxTRES", "MaxTRESPU")
@@ -40,11 +38,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Accounting:
-    """All limits that hold for this user: of an account (in a partition, or in any: ""), its default QOS, and of each QOS."""
+    """All limits that hold for this user: of an account (in a partition, or in any: ""), its default QOS, and of each QOS.
+
+    `partition_qos` has the QOS of each partition, and of the default one under "".
+    """
 
     accounts: Mapping[tuple[str, str], Limits]
     default_qos: Mapping[tuple[str, str], str]
     qos: Mapping[str, Limits]
+    partition_qos: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, request: Request) -> list[Limits]:
         """Return the limits that hold for a request; one without an account is taken to go to any of them."""
@@ -54,31 +56,32 @@ class Accounting:
                 found.append(limits)
                 if (name := request.qos or self.default_qos[account, partition]) in self.qos:
                     found.append(self.qos[name])
+        if (name := self.partition_qos.get(request.partition, "")) in self.qos:
+            found.append(replace(self.qos[name], owner=f"the QOS {name} of the partition"))
         return list(dict.fromkeys(found))
 
 
-def ask_limits() -> Accounting:
-    """Ask the accounting database.
+def ask_limits(cluster: Cluster) -> Accounting:
+    """Ask the accounting database of a cluster.
 
     Raises
     ------
     UserError
         If it does not answer.
     """
-    user = f"user={getpass.getuser()}"
-    return accounting(_table("associations", OF_ACCOUNTS, user), _table("qos", OF_QOS))
+    partitions = cluster.partitions.values()
+    partition_qos = {each.name: each.qos for each in partitions}
+    partition_qos[""] = next((each.qos for each in partitions if each.default), "")
+    return accounting(table("associations", OF_ACCOUNTS, *own_associations(cluster.name)), table("qos", OF_QOS), partition_qos)
 
 
-def _table(what: str, columns: Sequence[str], *which: str) -> list[dict[str, str]]:
-    text = said("sacctmgr", "--noheader", "--parsable2", "show", what, *which, f"format={','.join(columns)}")
-    return [dict(zip(columns, line.split("|"), strict=True)) for line in text.splitlines() if line]
-
-
-def accounting(associations: Sequence[Mapping[str, str]], qos: Sequence[Mapping[str, str]]) -> Accounting:
+def accounting(
+    associations: Sequence[Mapping[str, str]], qos: Sequence[Mapping[str, str]], partition_qos: Mapping[str, str] | None = None
+) -> Accounting:
     """Make sense of the rows of `sacctmgr`."""
     accounts = {(row["Account"], row["Partition"]): _limits(f"the account {row['Account']}", row, OF_ACCOUNTS) for row in associations}
     defaults = {(row["Account"], row["Partition"]): row["DefaultQOS"] or "normal" for row in associations}
-    return Accounting(accounts, defaults, {row["Name"]: _limits(f"the QOS {row['Name']}", row, OF_QOS) for row in qos})
+    return Accounting(accounts, defaults, {row["Name"]: _limits(f"the QOS {row['Name']}", row, OF_QOS) for row in qos}, partition_qos or {})
 
 
 def _limits(owner: str, row: Mapping[str, str], columns: Sequence[str]) -> Limits:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +10,17 @@ from typing import Any
 
 import yaml
 
-from cvdm_core.doctor.dry_run import planned
+from cvdm_core.doctor.dry_run import planned, snakemake
 from cvdm_core.errors import UserError
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a job of a rule asks for; memory in megabytes, time in minutes, an empty partition is the cluster's default one."""
+    """What a job of a rule asks for; memory in megabytes, time in minutes, an empty partition is the cluster's default one.
+
+    `gpus_by_job`: whether its GPUs are asked for with `--gpus`, for the whole job, and not for each node with `--gres`; `nodes` is 0 where
+    SLURM may choose how many.
+    """
 
     rule: str
     partition: str = ""
@@ -29,6 +32,8 @@ class Request:
     threads: int = 1
     mem_mb: int = 0
     minutes: int = 0
+    gpus_by_job: bool = False
+    nodes: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,17 +90,16 @@ def profile_settings(name: Path) -> tuple[Path, dict[str, Any]]:
     return file, content
 
 
-def planned_requests(profile: Profile) -> list[Request]:
-    """Return the largest request of each rule, from a dry run of the whole workflow with the profile.
+def planned_requests(profile: Profile, configs: Sequence[Path]) -> list[Request]:
+    """Return the largest request of each rule, from a dry run of the whole workflow with the profile and the configuration files.
 
     Raises
     ------
     UserError
         If the workflow cannot be planned.
     """
-    snakemake = Path(sys.executable).with_name("snakemake")
     # Without a number of cores a dry run shows one thread for every rule.
-    command = [str(snakemake), "--profile", str(profile.file.parent), "--dry-run", "--forceall", "--nolock", "--cores", "9999"]
+    command = [*snakemake(profile.file.parent, configs), "--dry-run", "--forceall", "--nolock", "--cores", "9999"]
     return largest(parse_plan(planned(command)))
 
 
@@ -126,6 +130,8 @@ def _request(rule: str, threads: int, values: dict[str, str]) -> Request:
         threads=cpus,
         mem_mb=_number(values, "mem_mb_per_cpu") * cpus or _number(values, "mem_mb"),
         minutes=_number(values, "runtime"),
+        gpus_by_job=_number(values, "gpu") > 0,
+        nodes=_number(values, "nodes"),
     )
 
 
@@ -146,9 +152,9 @@ def _gpus(gres: str) -> tuple[str, int]:
 
 def largest(requests: Sequence[Request]) -> list[Request]:
     """Return for each rule, partition, account and kind of node one request with the largest of its numbers."""
-    merged: dict[tuple[str, ...], Request] = {}
+    merged: dict[tuple[str | int, ...], Request] = {}
     for new in requests:
-        key = (new.rule, new.partition, new.account, new.qos, new.gpu_model, new.constraint)
+        key = (new.rule, new.partition, new.account, new.qos, new.gpu_model, new.constraint, new.gpus_by_job, new.nodes)
         old = merged.get(key, new)
         numbers = {name: max(getattr(old, name), getattr(new, name)) for name in ("gpus", "threads", "mem_mb", "minutes")}
         merged[key] = replace(old, **numbers)

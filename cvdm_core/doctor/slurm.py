@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import getpass
+import grp
+import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cvdm_core.cluster.commands import said
@@ -40,23 +43,30 @@ class Node:
 
 @dataclass(frozen=True)
 class Partition:
-    """A partition; its longest time in minutes, None without a limit."""
+    """A partition; its longest time in minutes, None without a limit; its QOS, and the groups that it is kept for, if any."""
 
     name: str
     up: bool
     default: bool
     minutes: int | None
+    qos: str = ""
+    groups: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Configuration, partitions and nodes; `accounts` is None where nobody keeps accounts; `enforced`: whether their limits hold."""
+    """Configuration, partitions and nodes.
+
+    `accounts` is None where nobody keeps accounts; `enforced`: whether their limits hold; `gpus_by_job`: whether it knows `--gpus`.
+    """
 
     min_job_age_s: int
     partitions: Mapping[str, Partition]
     nodes: tuple[Node, ...]
     accounts: frozenset[str] | None
     enforced: bool = False
+    name: str = ""
+    gpus_by_job: bool = True
 
 
 def missing_commands() -> list[str]:
@@ -73,22 +83,64 @@ def ask() -> Cluster:
         If it does not answer.
     """
     config = dict(re.findall(r"^(\w+) *= (.*)$", said("scontrol", "show", "config"), re.MULTILINE))
-    partitions = [partition(line) for line in said("scontrol", "show", "partition", "--oneliner").splitlines() if line]
-    nodes = tuple(node(line) for line in said("scontrol", "show", "node", "--oneliner").splitlines() if line.startswith("NodeName="))
+    # With --all also hidden partitions, which take jobs all the same, and the nodes that are in no other.
+    partitions = [partition(line) for line in said("scontrol", "--all", "show", "partition", "--oneliner").splitlines() if line]
+    shown = said("scontrol", "--all", "show", "node", "--oneliner").splitlines()
+    nodes = tuple(node(line) for line in shown if line.startswith("NodeName="))
+    name = config.get("ClusterName", "")
     accounts = None
     if not config.get("AccountingStorageType", "accounting_storage/none").endswith("/none"):
-        asked = ("sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={getpass.getuser()}", "format=account")
-        accounts = frozenset(said(*asked).split())
+        accounts = frozenset(row["Account"] for row in table("associations", ("Account",), *own_associations(name)))
     age = re.match(r"\d+", config.get("MinJobAge", ""))
     enforced = accounts is not None and bool(re.search(r"limits|safe|qos|all", config.get("AccountingStorageEnforce", "")))
-    return Cluster(int(age[0]) if age else 0, {found.name: found for found in partitions}, nodes, accounts, enforced)
+    select = config.get("SelectType", "cons_tres") + config.get("SelectTypeParameters", "").lower()
+    return Cluster(
+        int(age[0]) if age else 0,
+        {found.name: found for found in partitions},
+        nodes,
+        accounts,
+        enforced,
+        name,
+        gpus_by_job="cons_tres" in select,
+    )
+
+
+def own_associations(cluster: str) -> tuple[str, ...]:
+    """Return what narrows associations to this user's on a cluster: one database may keep the accounts of several."""
+    return (f"user={getpass.getuser()}", *([f"cluster={cluster}"] if cluster else []))
+
+
+def table(what: str, columns: Sequence[str], *which: str) -> list[dict[str, str]]:
+    """Return a table of the accounting database.
+
+    Raises
+    ------
+    UserError
+        If it does not answer.
+    """
+    text = said("sacctmgr", "--noheader", "--parsable2", "show", what, *which, f"format={','.join(columns)}")
+    return [dict(zip(columns, line.split("|"), strict=True)) for line in text.splitlines() if line]
+
+
+def own_groups() -> set[str]:
+    """Return the names of this user's groups; one without a name has none that a partition could be kept for."""
+    found = set()
+    for number in {os.getgid(), *os.getgroups()}:
+        with suppress(KeyError):
+            found.add(grp.getgrgid(number).gr_name)
+    return found
 
 
 def partition(line: str) -> Partition:
     """Read a line of `scontrol show partition --oneliner`."""
     values = _pairs(line)
     return Partition(
-        values["PartitionName"], values.get("State") == "UP", values.get("Default") == "YES", minutes(values.get("MaxTime", ""))
+        name=values["PartitionName"],
+        up=values.get("State") == "UP",
+        default=values.get("Default") == "YES",
+        minutes=minutes(values.get("MaxTime", "")),
+        qos=values.get("QoS", "").replace("N/A", ""),
+        groups=frozenset(values.get("AllowGroups", "ALL").split(",")) - {"ALL"},
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from cvdm_core import paths
 from cvdm_core.config import Config
 from cvdm_core.doctor.finding import Finding
+from cvdm_core.doctor.mounts import MOUNTS, mend_of_locks, mount_of
 from cvdm_core.errors import UserError
 from cvdm_core.lock import locked
 from cvdm_core.sheet import read_sheet
@@ -28,7 +29,9 @@ def check_surroundings(config: Config, workflow: Path = Path("workflow/slurm")) 
         yield check_writable(Path(folder))
     yield check_space(config)
     yield check_temporary()
-    yield check_lock(Path(config.results))
+    # The driver's lock is in the working folder, the night's beside the results; often that is one file system.
+    systems = {nearest(folder).stat().st_dev: folder for folder in (Path.cwd(), Path(config.results))}
+    yield from map(check_lock, systems.values())
     yield check_wrappers(workflow)
 
 
@@ -81,15 +84,23 @@ def check_temporary() -> Finding:
     return Finding("ok", f"{place} (TMPDIR) has {free:.0f} GB free on this machine")
 
 
-def check_lock(results: Path) -> Finding:
-    """Check that the file system keeps locks: they tell a second driver in the same folder that there is one."""
+def check_lock(folder: Path, mounts: Path = MOUNTS) -> Finding:
+    """Check that the file system keeps locks, for all machines: they tell a second driver in the same folder that there is one."""
+    existing = nearest(folder)
     try:
-        with locked(nearest(results) / "doctor", "examines this folder"):
+        with locked(existing / "doctor", "examines this folder"):
             pass
     except (UserError, OSError) as error:
         return Finding("fail", str(error))
-    (nearest(results) / ".doctor.lock").unlink(missing_ok=True)
-    return Finding("ok", f"the file system of {results} keeps locks")
+    (existing / ".doctor.lock").unlink(missing_ok=True)
+    mount = mount_of(existing.resolve(), mounts)
+    if mount is not None and (mend := mend_of_locks(mount)):
+        return Finding(
+            "warn",
+            f"{folder}: on {mount.folder} ({mount.kind}) a lock holds on one machine only, so that a driver on another machine is not "
+            f"refused and cancels the jobs of the first; start drivers on one machine only, or ask for {mend}",
+        )
+    return Finding("ok", f"the file system of {folder} keeps locks")
 
 
 def check_wrappers(folder: Path) -> Finding:

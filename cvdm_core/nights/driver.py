@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,14 +28,6 @@ class Job:
     rule: str
     acquisition: str
     threads: int
-
-
-def snakemake(profile: Path, configs: Sequence[Path]) -> list[str]:
-    """Return the beginning of a command line: Snakemake of this environment with a profile and configuration files."""
-    program = Path(sys.executable).with_name("snakemake")
-    if not program.is_file():
-        raise UserError(f"{program}: Snakemake is not in this environment; run `make env` and use .env/bin/cvdm.")
-    return [str(program), "--profile", str(profile), *(["--configfile", *map(str, configs)] if configs else [])]
 
 
 def planned_jobs(command: Sequence[str]) -> list[Job]:

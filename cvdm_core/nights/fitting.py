@@ -9,11 +9,14 @@ from datetime import datetime
 
 from cvdm_core.acquisitions.arrivals import printable
 from cvdm_core.config import Config
+from cvdm_core.doctor.dry_run import snakemake
 from cvdm_core.nights.course import Course, moment
 from cvdm_core.nights.damaged import REASON, still_damaged
-from cvdm_core.nights.driver import Job, planned_jobs, snakemake
+from cvdm_core.nights.driver import Job, planned_jobs
 from cvdm_core.nights.forecast import Unmeasured, capacity, forecast
+from cvdm_core.nights.outcome import failing
 from cvdm_core.nights.planning import make_plan
+from cvdm_core.nights.printing import show
 from cvdm_core.nights.shortening import write_samples
 from cvdm_core.records.throughput import read_throughput, throughput_file
 from cvdm_core.routing import find_routes
@@ -59,7 +62,7 @@ def plan(course: Course) -> None:
                 "most urgent and the oldest first."
             )
         except Exception as error:  # a plan that fails must not cost the night
-            traceback.print_exc()
+            show(traceback.format_exc(), error=True)
             course.deferred, course.reduced = {}, {}
             course.problems.append(f"No plan could be made for the deadline, so everything runs: {type(error).__name__}: {error}")
     course.names = tuple(name for name in names if name not in course.deferred)
@@ -71,12 +74,14 @@ def plan(course: Course) -> None:
 def _fit(course: Course, seconds: float, jobs: Sequence[Job], rows: Mapping[str, Acquisition]) -> None:
     throughput = read_throughput(throughput_file(course.config.results))
     places, between, counted = capacity(course.config, course.order.profile, jobs, throughput)
-    works = forecast(course.config, rows, jobs, throughput, between)
+    failed = failing(course.config, set(rows))
+    works = forecast(course.config, rows, jobs, throughput, between, failing=failed)
     made = make_plan(works, places, seconds)
     course.reduced = {work.name: (made.samples[work.name], work.samples) for work in works if made.samples.get(work.name, 0)}
     course.reduced = {name: (count, of) for name, (count, of) in course.reduced.items() if count < of}
-    reason = f"it did not fit before {moment(course.until or 0)}; of those of its urgency it comes before all that are newer"
-    course.deferred = dict.fromkeys(made.deferred, reason)
+    late = f"it did not fit before {moment(course.until or 0)}; "
+    first, last = "of those of its urgency it comes before all that are newer", "it has failed, and comes behind all others of its urgency"
+    course.deferred = {name: late + (last if name in failed else first) for name in made.deferred}
     if course.reduced:
         write_samples(course.config, course.reduced, datetime.fromtimestamp(course.started).strftime("%Y-%m-%d"))
     course.remarks.append(

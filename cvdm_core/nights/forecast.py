@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,23 @@ class Unmeasured(Exception):
     """Nothing was measured yet of a stage, so nothing can be planned; says which."""
 
 
-def in_order(rows: Mapping[str, Acquisition]) -> list[Acquisition]:
-    """Return the rows as the workflow starts them: the most urgent first, then the oldest, which stand first in the sheet."""
-    return sorted(rows.values(), key=lambda row: -row.urgent)
+def in_order(rows: Mapping[str, Acquisition], failing: Collection[str]) -> list[Acquisition]:
+    """Return the rows as time is given to them: the most urgent first, then the oldest, which stand first in the sheet.
+
+    Those that are `failing` come last of their urgency. The workflow itself starts in the order of the sheet what has got time.
+    """
+    return sorted(rows.values(), key=lambda row: (-row.urgent, row.acquisition in failing))
 
 
-def forecast(config: Config, rows: Mapping[str, Acquisition], jobs: Sequence[Job], throughput: Throughput, between: float) -> list[Work]:
-    """Return what is to be done for each acquisition that jobs are planned for, in the order in which they are started.
+def forecast(
+    config: Config,
+    rows: Mapping[str, Acquisition],
+    jobs: Sequence[Job],
+    throughput: Throughput,
+    between: float,
+    failing: Collection[str] = (),
+) -> list[Work]:
+    """Return what is to be done for each acquisition that jobs are planned for, in the order in which time is given to them.
 
     Parameters
     ----------
@@ -43,6 +53,8 @@ def forecast(config: Config, rows: Mapping[str, Acquisition], jobs: Sequence[Job
         From `read_throughput`.
     between
         Seconds that each job costs beside its work.
+    failing
+        From `outcome.failing`.
 
     Raises
     ------
@@ -52,7 +64,7 @@ def forecast(config: Config, rows: Mapping[str, Acquisition], jobs: Sequence[Job
     planned = Counter((job.acquisition, job.rule) for job in jobs)
     names = {job.acquisition for job in jobs}
     router = Router(config)
-    return [_work(router, row, planned, throughput, between) for row in in_order(rows) if row.acquisition in names]
+    return [_work(router, row, planned, throughput, between) for row in in_order(rows, failing) if row.acquisition in names]
 
 
 def _work(router: Router, row: Acquisition, planned: Mapping[tuple[str, str], int], throughput: Throughput, between: float) -> Work:

@@ -19,13 +19,15 @@ from cvdm_core.acquisitions.progress import record_progress
 from cvdm_core.cluster import takeover
 from cvdm_core.cluster.aftermath import settle
 from cvdm_core.config import Config
+from cvdm_core.doctor.dry_run import snakemake
 from cvdm_core.doctor.requests import profile_settings
 from cvdm_core.errors import UserError
 from cvdm_core.lock import locked, wait_for
 from cvdm_core.nights.course import Course, Order, deadline, moment
-from cvdm_core.nights.driver import TIMED_OUT, Driver, snakemake
+from cvdm_core.nights.driver import TIMED_OUT, Driver
 from cvdm_core.nights.fitting import plan, to_restore
 from cvdm_core.nights.outcome import outcome, stamps
+from cvdm_core.nights.printing import show
 from cvdm_core.nights.telling import tell
 from cvdm_core.nights.tonight import read_tonight, tonight_file
 from cvdm_core.sheet import read_rows, rows_so_far
@@ -83,7 +85,7 @@ def _go(course: Course) -> None:
         course.status = 2
         course.problems.append(f"It could not {step}: {error}")
     except Exception as error:  # a bug of ours must be told as well, and must not be the end of the record
-        traceback.print_exc()
+        show(traceback.format_exc(), error=True)
         course.status = 2
         course.problems.append(f"It could not {step}; that is a bug, please report it: {type(error).__name__}: {error}")
     with suppress(UserError):  # no space: what follows says so
@@ -104,7 +106,7 @@ def look(course: Course) -> None:
     except UserError as error:
         course.problems.append(f"The inbox could not be looked at: {error}")
     except Exception as error:
-        traceback.print_exc()
+        show(traceback.format_exc(), error=True)
         course.problems.append(f"The inbox could not be looked at; that is a bug, please report it: {type(error).__name__}: {error}")
     course.registered = tuple(name for name in rows_so_far(sheet)[0] if name not in known)
 
@@ -143,7 +145,7 @@ def _settle(course: Course) -> None:
     try:
         settle(Path(course.config.results), Path(course.config.models), read_rows(course.config.acquisitions)[0])
     except Exception as error:
-        traceback.print_exc()
+        show(traceback.format_exc(), error=True)
         course.remarks.append(f"What SLURM says of killed jobs could not be noted: {type(error).__name__}: {error}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,17 @@ from cvdm_core.acquisitions.progress import Failed
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.records.failures import failure_path
-from cvdm_core.records.nights import StageFailure
+from cvdm_core.records.nights import StageFailure, read_nights
 from cvdm_core.records.receipts import read_json
 from cvdm_core.routing import Router
 from cvdm_core.sheet import Acquisition
 
 PASSING = ("cancelled", "killed", "preempted", "time")
-"""Classes of failures for which nobody must act: the next run goes on."""
+"""Classes of failures for which nobody must act: the next run goes on. In two nights one after the other they are not passing."""
+STOPPED = ("cancelled", "preempted")
+"""Classes of what others ended, often we at the deadline: they say nothing of how far the next run comes."""
+NIGHTS = 14
+"""Nights that are looked back on."""
 SKEW_S = 120.0
 """By how much the clock of a node may be behind ours."""
 
@@ -57,7 +62,11 @@ def outcome(config: Config, rows: Mapping[str, Acquisition], names: Iterable[str
         When the run began [seconds since 1970].
     """
     wanted = list(names)
-    notes = dict(failure_notes(config, {*wanted, config.model.name}))
+    earlier = _failed_last(config.results)
+    notes = {
+        path: _again(failure) if not failure.act and (failure.subject, failure.stage) in earlier and _is_of(path, since) else failure
+        for path, failure in failure_notes(config, {*wanted, config.model.name})
+    }
     failed = tuple(notes.values())
     broken = {failure.subject for failure in failed}
     after = stamps(config, rows, wanted)
@@ -89,6 +98,32 @@ def failure_notes(config: Config, subjects: set[str]) -> Iterator[tuple[Path, St
         subject, stage, kind, message = (str(note.get(key, "")) for key in ("subject", "stage", "class", "message"))
         if subject in subjects:
             yield path, StageFailure(subject=subject, stage=stage, kind=kind, message=message, act=kind not in PASSING)
+
+
+def failing(config: Config, subjects: set[str]) -> set[str]:
+    """Return which of `subjects` have failed, and not got on since, so that a person must act, now or in one of the last nights."""
+    asked = {(failure.subject, failure.stage) for night in read_nights(config.results, NIGHTS) for failure in night.failed if failure.act}
+    return {
+        failure.subject
+        for _, failure in failure_notes(config, subjects)
+        if failure.kind not in STOPPED and (failure.act or (failure.subject, failure.stage) in asked)
+    }
+
+
+def _failed_last(results: str) -> set[tuple[str, str]]:
+    """Return subject and stage of what failed in the last night that ran anything."""
+    nights = (night for night in read_nights(results, NIGHTS) if night.restored or night.unfinished or night.failed)
+    return {(failure.subject, failure.stage) for night in islice(nights, 1) for failure in night.failed}
+
+
+def _is_of(note: Path, since: float) -> bool:
+    """Whether a note was written after `since`: one of before lies there until its stage has run again."""
+    return note.stat().st_mtime > since - SKEW_S
+
+
+def _again(failure: StageFailure) -> StageFailure:
+    message = f"{failure.message} It failed in the night before as well: a person must look why."
+    return failure.model_copy(update={"message": message, "act": True})
 
 
 def _gpu_seconds(path: Path, since: float) -> float:

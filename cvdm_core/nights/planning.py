@@ -81,31 +81,35 @@ def make_plan(works: Sequence[Work], capacity: Capacity, seconds: float) -> Plan
     """Return what runs in `seconds`, of `works` in the order in which they are started.
 
     As many as possible are restored: with the fewest samples where that is needed, and those at the head of the order with all samples as
-    far as the time reaches. Where the first one is longer than the whole time it runs alone, or it would be put off for ever: what is
-    finished of it counts the next night.
+    far as the time reaches. Where the first one is longer than the whole time it is started all the same, with all samples, or it would
+    be put off for ever: what is finished of it counts the next night. The others get the places that it leaves.
     """
     fits = seconds * (1 - KEPT_FREE)
-    if works and (alone := _ends([(works[0], works[0].fewest)], capacity)) > fits:
-        return Plan({works[0].name: works[0].samples}, tuple(work.name for work in works[1:]), alone)
-    running = _accepted(works, capacity, fits)
-    full = _largest(len(running), lambda count: _ends(_samples(running, count), capacity) <= fits)
+    longer = works[:1] if works and _Simulation(capacity).add(works[0], works[0].fewest) > fits else []
+
+    def ends(chosen: Sequence[tuple[Work, int]]) -> float:
+        night = _Simulation(capacity, longer)
+        return max((night.add(work, samples) for work, samples in chosen), default=capacity.sampling_from)
+
+    running = _accepted(works[len(longer) :], _Simulation(capacity, longer), fits)
+    full = _largest(len(running), lambda count: ends(_samples(running, count)) <= fits)
     chosen = _samples(running, full)
     if full < len(running):
         between = running[full]
         more = _largest(
             between.samples - between.fewest,
-            lambda extra: _ends([*chosen[:full], (between, between.fewest + extra), *chosen[full + 1 :]], capacity) <= fits,
+            lambda extra: ends([*chosen[:full], (between, between.fewest + extra), *chosen[full + 1 :]]) <= fits,
         )
         chosen[full] = (between, between.fewest + more)
-    names = {work.name for work in running}
-    deferred = tuple(work.name for work in works if work.name not in names)
-    return Plan({work.name: count for work, count in chosen}, deferred, _ends(chosen, capacity))
+    samples = {work.name: count for work, count in [*_samples(longer, 1), *chosen]}
+    deferred = tuple(work.name for work in works if work.name not in samples)
+    late = [_Simulation(capacity).add(work, work.samples) for work in longer]
+    return Plan(samples, deferred, max(ends(chosen), *late, 0.0))
 
 
-def _accepted(works: Sequence[Work], capacity: Capacity, fits: float) -> list[Work]:
+def _accepted(works: Sequence[Work], night: _Simulation, fits: float) -> list[Work]:
     """Return the works that are done in time with the fewest samples; a long one that does not fit leaves its time to the next."""
     accepted: list[Work] = []
-    night = _Simulation(capacity)
     for work in works:
         before = night.state()
         if night.add(work, work.fewest) <= fits:
@@ -128,18 +132,15 @@ def _largest(most: int, fits: Callable[[int], bool]) -> int:
     return low
 
 
-def _ends(chosen: Sequence[tuple[Work, int]], capacity: Capacity) -> float:
-    night = _Simulation(capacity)
-    return max((night.add(work, samples) for work, samples in chosen), default=capacity.sampling_from)
-
-
 class _Simulation:
-    """A night in which acquisitions are started one after the other."""
+    """A night in which acquisitions are started one after the other, after those that are `begun`."""
 
-    def __init__(self, capacity: Capacity) -> None:
+    def __init__(self, capacity: Capacity, begun: Sequence[Work] = ()) -> None:
         self.capacity = capacity
         self.jobs = _Places(capacity.jobs)
         self.sampling = _Places(capacity.sampling) if capacity.sampling else self.jobs
+        for work in begun:
+            self.add(work, work.samples)
 
     def state(self) -> tuple[list[float], list[float]]:
         return self.jobs.free.copy(), self.sampling.free.copy()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import sys
 import time
 import traceback
 from pathlib import Path
@@ -12,6 +11,7 @@ from cvdm_core import paths
 from cvdm_core.errors import UserError
 from cvdm_core.nights import messages, summary
 from cvdm_core.nights.course import Course
+from cvdm_core.nights.printing import show
 from cvdm_core.records.measuring import update_throughput
 from cvdm_core.records.nights import add_night
 from cvdm_core.report.index import write_index
@@ -33,12 +33,14 @@ def tell(course: Course) -> None:
             course.status = course.status or 1
             course.problems.append(f"{what}: {error}")
         except Exception as error:
-            traceback.print_exc()
+            show(traceback.format_exc(), error=True)
             course.status = course.status or 1
             course.problems.append(f"{what}; that is a bug, please report it: {type(error).__name__}: {error}")
     night = course.night(ended)
     places = [f"Folder: {platform.node()}:{Path.cwd()}", f"Index: {paths.index_page(config)}"]
     said = summary.text(night, [*places, f"Log: {course.log}"] if course.log else places)
-    print(said, end="", flush=True)
-    for problem in messages.tell(config.messages, summary.subject(night, platform.node()), said, act=course.status > 0):
-        print(f"cvdm night: {problem}", file=sys.stderr, flush=True)
+    # Sent first: what is printed goes to a log on the disk whose want of space may be the news.
+    unsent = messages.tell(config.messages, summary.subject(night, platform.node()), said, act=course.status > 0)
+    show(said)
+    for problem in unsent:
+        show(f"cvdm night: {problem}\n", error=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,13 @@ import pytest
 from cvdm_core.config import Config
 from cvdm_core.doctor.checks import check_gpus_of_training, check_limits, check_request, misfit
 from cvdm_core.doctor.limits import accounting
-from cvdm_core.doctor.requests import Profile, Request, largest, parse_plan, read_profile
+from cvdm_core.doctor.requests import Profile, Request, largest, parse_plan, planned_requests, read_profile
 from cvdm_core.doctor.slurm import Cluster, Node, Partition, minutes, node, partition
 from cvdm_core.doctor.surroundings import check_lock, check_space, check_wrappers, check_writable
 from cvdm_core.errors import UserError
 from cvdm_core.sheet import Acquisition, write_sheet
 
+ROOT = Path(__file__).parents[2]
 PROFILE = Profile(Path("slurm/config.yaml"), "squeue", 20, retries=2)
 PLAN = """
 rule ingest:
@@ -48,6 +50,25 @@ def test_a_plan_gives_the_largest_request_of_each_rule_and_partition() -> None:
         Request("ingest", partition="long", mem_mb=1000, minutes=90),
         Request("train", account="lab", gpus=2, gpu_model="h200", threads=8, minutes=30),
     ]
+
+
+def test_the_plan_is_that_of_the_configuration_that_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one than config/config.yaml, which has the demo's sheet."""
+    monkeypatch.chdir(tmp_path)
+    measured = {"size_t": 1, "size_c": 1, "size_z": 1, "size_y": 64, "size_x": 64, "dtype": "uint16", "pixel_size_um": 0.1}
+    pairs = {
+        split: Acquisition(acquisition=split, specimen=split, split=split, input="a.tif", target="b.tif", **measured)
+        for split in ("train", "val")
+    }
+    for name, rows in (("config", {}), ("mine", pairs)):
+        write_sheet(f"{name}.tsv", rows)
+        Path("config").mkdir(exist_ok=True)
+        Path(f"config/{name}.yaml").write_text(f"acquisitions: {name}.tsv\n")
+    Path("profile").mkdir()
+    Path("profile/config.yaml").write_text(f"snakefile: {ROOT}/Snakefile\n")
+    profile = replace(PROFILE, file=Path("profile/config.yaml"))
+    assert planned_requests(profile, [Path("config/config.yaml")]) == []
+    assert {request.rule for request in planned_requests(profile, [Path("config/mine.yaml")])} == {"ingest", "train", "sample", "finish"}
 
 
 @pytest.mark.parametrize(
@@ -209,7 +230,7 @@ def test_space_is_compared_with_what_is_still_to_be_made(tmp_path: Path) -> None
 
 
 def test_wrappers_that_lost_their_permission_are_a_failure(tmp_path: Path) -> None:
-    assert check_wrappers(Path(__file__).parents[2] / "workflow/slurm").level == "ok"
+    assert check_wrappers(ROOT / "workflow/slurm").level == "ok"
     (tmp_path / "squeue").write_text("")
     assert check_wrappers(tmp_path).level == "fail"
 
@@ -217,3 +238,33 @@ def test_wrappers_that_lost_their_permission_are_a_failure(tmp_path: Path) -> No
 def test_locks_are_tried_and_nothing_is_left(tmp_path: Path) -> None:
     assert check_lock(tmp_path / "results").level == "ok"
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("mounted", "mend"),
+    [
+        ("lustre rw,flock,lazystatfs", ""),
+        ("lustre rw,localflock,lazystatfs", "ask for the mount option `flock` in place of `localflock`"),
+        ("nfs4 rw,vers=4.2,local_lock=none,addr=10.0.0.1", ""),
+        ("nfs rw,vers=3,local_lock=posix", ""),
+        ("nfs rw,vers=3,local_lock=flock", "`local_lock=none` in place of `local_lock=flock`"),
+        ("nfs rw,vers=3,nolock,local_lock=all", "`lock` in place of `nolock`"),
+        ("beegfs rw,cfgFile={tmp}/local.conf", "ask for `tuneUseGlobalFileLocks = true` in {tmp}/local.conf on all machines"),
+        ("beegfs rw,cfgFile={tmp}/global.conf", ""),
+        ("beegfs rw,cfgFile={tmp}/none.conf", "ask for `tuneUseGlobalFileLocks = true`"),
+    ],
+)
+def test_locks_that_hold_on_one_machine_only_are_a_warning(tmp_path: Path, mounted: str, mend: str) -> None:
+    (tmp_path / "local.conf").write_text("# tuneUseGlobalFileLocks = true\ntuneUseGlobalFileLocks     = false\n")
+    (tmp_path / "global.conf").write_text("tuneUseGlobalFileLocks     = true\n")
+    shared = tmp_path / "the lab"
+    shared.mkdir()
+    (tmp_path / "link").symlink_to(shared)
+    escaped = str(shared).replace(" ", r"\040")
+    lines = ["/dev/sda1 / ext4 rw 0 0", f"auto {escaped} autofs rw,nolock 0 0", f"server:/lab {escaped} {mounted.format(tmp=tmp_path)} 0 0"]
+    (tmp_path / "mounts").write_text("\n".join(lines) + "\n")
+    found = check_lock(tmp_path / "link" / "results", tmp_path / "mounts")
+    assert found.level == ("warn" if mend else "ok")
+    assert mend.format(tmp=tmp_path) in found.text
+    assert not mend or (str(shared) in found.text and "start drivers on one machine only" in found.text)
+    assert check_lock(tmp_path, tmp_path / "mounts").level == "ok"

@@ -54,7 +54,16 @@ def test_a_long_one_that_does_not_fit_leaves_its_time_to_the_next() -> None:
 def test_what_is_longer_than_a_night_is_not_put_off_for_ever() -> None:
     plan = make_plan([work("long", 10_000), work("a")], Capacity(1), HOUR)
     assert (plan.samples, plan.deferred) == ({"long": 8}, ("a",))
-    assert plan.ends > HOUR
+    assert plan.ends == 80_000
+
+
+def test_what_is_longer_than_a_night_leaves_the_places_that_it_does_not_need_to_the_others() -> None:
+    two_blocks = work("long", 10_000, blocks=2)
+    plan = make_plan([two_blocks, work("a"), work("b"), work("c")], Capacity(3), 1100 / 0.9 + 1)
+    assert (plan.samples, plan.deferred, plan.ends) == ({"long": 8, "a": 7, "b": 4}, ("c",), 80_000)
+    published = Work("published", after=60.0)  # its blocks are all there, and it needs no GPU
+    plan = make_plan([work("long", 10_000), work("a"), published], Capacity(9, sampling=1), HOUR)
+    assert (plan.samples, plan.deferred) == ({"long": 8, "published": 1}, ("a",))
 
 
 def test_jobs_before_and_after_sampling_do_not_wait_for_gpus_but_count_for_the_end() -> None:
@@ -78,8 +87,9 @@ def test_a_plan_keeps_its_promises(sizes: list[tuple[float, int, int]], places: 
     assert set(plan.samples) | set(plan.deferred) == {one.name for one in works}
     assert not set(plan.samples) & set(plan.deferred)
     assert all(one.fewest <= plan.samples[one.name] <= one.samples for one in works if one.name in plan.samples)
-    if plan.ends > seconds:
-        assert list(plan.samples) == ["0"]
+    if plan.ends > seconds:  # of the first alone
+        assert plan.samples["0"] == works[0].samples
+        assert plan.ends == make_plan(works[:1], Capacity(8, places), seconds).ends
     drawn = [plan.samples[one.name] for one in works if one.name in plan.samples]
     full = [one.samples for one in works if one.name in plan.samples]
     below = [place for place, (count, of) in enumerate(zip(drawn, full, strict=True)) if count < of]
@@ -127,6 +137,13 @@ def test_a_forecast_follows_the_jobs_that_are_planned_the_sheet_and_the_throughp
     at_8, at_4 = works["new"].block_seconds(8) - 70, works["new"].block_seconds(4) - 70
     assert at_8 == pytest.approx(2 * at_4) and at_4 > 0
     assert [(works[name].samples, works[name].fewest) for name in ("new", "few")] == [(8, 4), (3, 3)]
+
+
+def test_what_keeps_failing_gets_its_time_after_all_others_of_its_urgency() -> None:
+    rows = {name: row(name, **values) for name, values in {"broken": {}, "new": {}, "now": {"urgent": 2}}.items()}
+    jobs = [job for name in rows for job in all_jobs(name)]
+    order = [each.name for each in forecast(CONFIG, rows, jobs, MEASURED, 0, failing={"broken"})]
+    assert order == ["now", "new", "broken"]
 
 
 def test_blocks_that_are_there_already_keep_their_number_of_samples() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,53 @@ def test_failures_ask_for_a_person_and_what_was_cut_short_does_not(
     assert told[0][1] and "b, ingest, damaged input: b.tif: copy it again." in told[0][0]
 
 
+def failed(config: Config, subject: str, kind: str, stage: str = "ingest") -> Path:
+    """Leave the note of a failed stage; return where it lies."""
+    note = failure_path(config.results, stage, subject)
+    write_json(note, {"stage": stage, "subject": subject, "class": kind, "message": "It was killed."})
+    return note
+
+
+def test_what_is_killed_two_nights_running_asks_for_a_person(
+    config: Config, planned: list[Job], told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def night_with(*killed: str) -> tuple[str, bool]:
+        monkeypatch.setattr(night, "_drive", lambda course: [failed(config, name, "killed") for name in killed] and 1)
+        run_night(config, ORDER)
+        return told[-1]
+
+    assert night_with("a")[1] is False
+    with locked(Path(config.results) / "night"):
+        run_night(config, ORDER)  # it could not run, and is no night between
+    text, act = night_with("a", "b")
+    assert act and "Failed: a; why" in text
+    assert "a, ingest, killed: It was killed. It failed in the night before as well: a person must look why." in text
+    assert "b, ingest, killed: It was killed.\n" in text
+
+
+def test_a_stage_that_was_not_tried_again_has_not_failed_again(
+    config: Config, planned: list[Job], told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(night, "_drive", lambda course: 0)
+    note = failed(config, "a", "killed")
+    os.utime(note, (time.time() - 86_400,) * 2)
+    assert [run_night(config, ORDER), run_night(config, ORDER)] == [0, 0]
+
+
+@pytest.mark.parametrize(("kind", "deferred"), [("killed", "a"), ("memory", "a"), ("cancelled", "c")])
+def test_with_a_deadline_what_keeps_failing_does_not_take_the_time_of_others(
+    config: Config, planned: list[Job], told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch, kind: str, deferred: str
+) -> None:
+    """Only what the night itself cut off at its end keeps its place."""
+    monkeypatch.setattr(night, "deadline", lambda by, now: now + 212)  # two of three have time
+    monkeypatch.setattr(night, "_drive", lambda course: failed(config, "a", kind) and 1)
+    for _ in range(3):
+        measured(config)
+        run_night(config, Order(Path("profile"), [], by="07:00"))
+    assert list(last(config).deferred) == [deferred]
+    assert ("it has failed, and comes behind all others of its urgency" in last(config).deferred[deferred]) is (deferred == "a")
+
+
 @pytest.mark.parametrize(
     ("code", "sentence"), [(TIMED_OUT[0], "The run was stopped at"), (1, "ended with status 1, and no stage says why")]
 )
@@ -150,6 +199,27 @@ def test_what_fails_at_the_end_keeps_nothing_else_from_being_told(
     monkeypatch.setattr(telling, broken, fail)
     assert run_night(config, ORDER) == 1
     assert told[0][1] and "the disk is gone" in told[0][0]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_on_a_full_disk_the_message_is_sent_though_nothing_can_be_printed(
+    config: Config, told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Cron writes what is printed to a log on the disk that is full."""
+
+    def fail(course: Course) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for each in STEPS:
+        monkeypatch.setattr(night, each, fail if each == step else lambda course: None)
+    status = -1
+    # It cannot even be closed.
+    with suppress(OSError), open("/dev/full", "w", buffering=1) as full, redirect_stdout(full), redirect_stderr(full):
+        status = run_night(config, ORDER)
+
+    assert status == 2 and len(told) == 1
+    assert told[0][1] and "No space left on device" in told[0][0]
+    assert not tonight_file(config.results).exists()  # the next night does not say that this one was killed
 
 
 def test_a_second_night_is_refused_with_the_owners_name_and_since_when(config: Config, told: list[tuple[str, bool]]) -> None:
