@@ -23,7 +23,20 @@ from cvdm_core.images.certificate import read_certificate, valid_part
 from cvdm_core.quality.baseline import deconvolve
 from cvdm_core.quality.comparison import UNCERTAIN, CalibrationCurve, Comparison, uncertainty_rows
 from cvdm_core.quality.fidelity import BLUR_CROP, blur_reach, fit_blur, reblur, rse, rsp
-from cvdm_core.quality.planes import BLOCK, Nothing, Plane, Rescaled, Source, Stored, Upsampled, acquired_square, blocks, inside, with_halo
+from cvdm_core.quality.planes import (
+    BLOCK,
+    Nothing,
+    Plane,
+    Rescaled,
+    Source,
+    Stored,
+    Upsampled,
+    acquired_square,
+    blocks,
+    inside,
+    middle_plane,
+    with_halo,
+)
 from cvdm_core.quality.reference import Moments
 from cvdm_core.quality.resolution import BAND, FRC_CROP, FRC_SHORTEST, FRC_THRESHOLD, RingCorrelation, central_square, ring_correlation
 from cvdm_core.quality.table import DEFINITIONS, Row, make_row, to_frame, write_results
@@ -214,7 +227,7 @@ def _ring_rows(
 ) -> list[Row]:
     rows = []
     y, x = central_square(stores.restored.shape)
-    middle = planes[len(planes) // 2]
+    middle = middle_plane(planes)
     pixel = stores.pixel_size_um
     for name, source in images.items():
         value, reason = math.nan, "the curve never crosses 1/7"
@@ -239,7 +252,7 @@ def _against_input(
         y, x = (slice(part.start * scale, part.stop * scale) for part in region)
         return y, x
 
-    middle, crop = planes[len(planes) // 2], acquired_square(raw, BLUR_CROP // scale)
+    middle, crop = middle_plane(planes), acquired_square(raw, BLUR_CROP // scale)
     sigma = fit_blur(source.read(middle, *grown(crop)), raw.read(middle, *crop), scale)
     details.setdefault("reblur_sigma_px", {})[image] = sigma
     moments = Moments()

@@ -172,3 +172,16 @@ def test_the_files_and_the_receipt_say_the_same(bench):
         assert float(curves["frequency"].max()) == pytest.approx(0.5 / PIXEL_UM, rel=0.02)
         assert curves.attrs["high_frequency_band"] == pytest.approx([0.15 / PIXEL_UM, 0.35 / PIXEL_UM])
         assert int(curves["calibration_count"].sum()) == bench.truth.size
+
+
+@pytest.mark.parametrize(("times", "depth"), [(2, 3), (4, 2)])
+def test_resolution_and_blur_are_measured_in_the_middle_of_the_stack(tmp_path, times, depth):
+    bench = Bench(tmp_path, edge=40, times=times, depth=depth, evaluation={"richardson_lucy_iterations": 0})
+    middle = np.zeros(bench.truth.shape, bool)
+    middle[times // 2, :, depth // 2] = True
+    bench.mean = np.where(middle, bench.mean, 500.0)  # an outer plane shows nothing, and blurs to nothing
+    bench.restore(["mean"])
+    bench.evaluate()
+    assert "without contrast" not in bench.line("frc_resolution")["reason"]
+    details = read_json(paths.evaluate_receipt(bench.config, "cells"))["details"]
+    assert details["channels"][0]["reblur_sigma_px"]["restored"] == pytest.approx(2.2, abs=0.3)
