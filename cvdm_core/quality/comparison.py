@@ -29,7 +29,7 @@ from cvdm_core.quality.resolution import BandPower
 from cvdm_core.quality.table import Row, make_row
 from cvdm_core.quality.uncertainty import Calibration, bin_edges, finite_sample_factor, spearman
 
-IN_TRUTH_UNITS = ("restored", "sample")  # what the model makes; the others are in units of the camera and are fitted first
+MADE = ("restored", "sample")  # by the model, in the truth's unit; the others are in units of the camera and are fitted first
 RANK_PIXELS = 500_000  # pixels of a channel that are ranked
 UNCERTAIN = ("std", "lower", "upper")
 SHORTEST = {
@@ -61,11 +61,15 @@ class Comparison:
         The planes of this channel.
     shape
         (Y, X) of each plane.
+    relative
+        Whether every file has a gain of its own, so that what the model makes is in the truth's unit but for a factor.
     """
 
-    def __init__(self, truth: Source, images: Mapping[str, Source], planes: list[Plane], shape: tuple[int, int]) -> None:
+    def __init__(
+        self, truth: Source, images: Mapping[str, Source], planes: list[Plane], shape: tuple[int, int], relative: bool = False
+    ) -> None:
         """Begin with nothing gathered but the truth's range, for which the truth is read twice."""
-        self.truth, self.images, self.planes, self.shape = truth, images, planes, shape
+        self.truth, self.images, self.planes, self.shape, self.relative = truth, images, planes, shape, relative
         self.range = TruthRange(*exact_quantiles(self._truth_blocks, (0, 0.001, 0.999, 1)))
         self.moments = {name: Moments() for name in images}
         self.power = {name: BandPower() for name in (*images, "truth")}
@@ -108,7 +112,9 @@ class Comparison:
         return rows
 
     def _power_ratio(self, name: str) -> float:
-        gain = 1.0 if name in IN_TRUTH_UNITS else self.moments[name].fit[0]
+        gain = self.moments[name].fit[0]
+        if name in MADE:  # a sample has the gain of its file too; a fit of its own would take its texture for error
+            gain = self.moments["restored"].fit[0] if self.relative else 1.0
         below = self.power["truth"].power
         return gain * gain * self.power[name].power / below if below > 0 else math.nan
 

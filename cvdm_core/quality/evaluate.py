@@ -195,7 +195,7 @@ def _against_truth(
     trained: TrainedOn,
     measured: Measured,
 ) -> None:
-    comparison = Comparison(truth, {**images, "constant": Nothing()}, planes, stores.restored.shape)
+    comparison = Comparison(truth, {**images, "constant": Nothing()}, planes, stores.restored.shape, trained.relative)
     span = comparison.range.high - comparison.range.low
     if not span > 0:
         measured.rows += [make_row(channel, image, metric, math.nan, CONSTANT_TRUTH) for metric in WITH_TRUTH for image in images]

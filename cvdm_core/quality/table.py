@@ -26,9 +26,14 @@ DEFINITIONS: Mapping[str, tuple[str, str, str]] = {
     "frc_resolution": (
         "µm",
         "truth",
-        "where the Fourier ring correlation with the truth falls below 1/7; central crop of the middle plane",
+        "where the Fourier ring correlation with the truth falls below 1/7; central crop of the plane at the middle time point and z",
     ),
-    "hf_power_ratio": ("", "truth", "power between 0.15 and 0.35 cycles per pixel over the truth's, which includes the truth's noise"),
+    "hf_power_ratio": (
+        "",
+        "truth",
+        "power between 0.15 and 0.35 cycles per pixel over the truth's, which includes the truth's noise; of input and reference rows, and "
+        "with relative intensities of all, after the fit's factor",
+    ),
     "rsp": ("", "input", "Pearson correlation of the re-blurred image with the input (Culley et al. 2018)"),
     "rse": ("counts", "input", "root mean square of the re-blurred, fitted image minus the input (Culley et al. 2018)"),
     "coverage": ("share", "truth", "share of pixels whose truth lies in the stored interval"),

@@ -139,7 +139,7 @@ def test_the_range_of_psnr_is_the_models_where_it_knows_one(tmp_path):
     assert bench.line("psnr")["unit"] == "dB (range 1000, 0.1-99.9 % of the training truth)"
 
 
-def test_with_relative_intensities_uncertainty_is_judged_after_an_affine_fit(tmp_path):
+def test_with_relative_intensities_uncertainty_and_power_are_judged_after_an_affine_fit(tmp_path):
     values = {}
     for name, gain, description in (("plain", 1, ""), ("scaled", 0.25, "intensities: relative\n"), ("naive", 0.25, "")):
         bench = Bench(tmp_path / name, edge=40)
@@ -150,7 +150,8 @@ def test_with_relative_intensities_uncertainty_is_judged_after_an_affine_fit(tmp
         folder.mkdir(parents=True)
         (folder / "model.yaml").write_text(f"name: x\n{description}")
         bench.evaluate()
-        values[name] = {metric: bench.value(metric) for metric in ("coverage", "spread_skill", "spearman_std")}
+        values[name] = {metric: bench.value(metric) for metric in ("coverage", "spread_skill", "spearman_std", "hf_power_ratio")}
+        values[name]["power of a sample"] = bench.value("hf_power_ratio", "sample")
         assert ("after an affine fit" in bench.line("coverage")["unit"]) == (name == "scaled")
     assert values["scaled"] == pytest.approx(values["plain"], rel=0.02)
     assert values["naive"]["coverage"] < 0.2 and values["naive"]["spread_skill"] < 0.3
