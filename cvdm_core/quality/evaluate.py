@@ -283,7 +283,7 @@ def _curves(names: list[str], measured: list[Measured], stores: Stores) -> xr.Da
             table = np.full((len(measured), bins), np.nan)
             for line, part in zip(table, measured, strict=True):
                 line[:] = getattr(part.calibration, key) if part.calibration else np.nan
-            curves[name] = (("channel", "bin"), table)
+            curves[name] = (("channel", "bin"), table, {"bins": "pixels grouped by the mean variance of the pixels around them"})
     y, _ = stores.pixel_size_um
     curves.attrs["high_frequency_band"] = [edge / y for edge in BAND]
     curves.attrs["high_frequency_band_units"] = "1/micrometer"

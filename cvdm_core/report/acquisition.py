@@ -136,8 +136,8 @@ def _plots(curves: xr.Dataset | None, channel: int) -> list[tuple[str, str, Mark
         found.append(("Resolution (Fourier ring correlation)", text, figures.frc(known)))
     if "calibration_std" in here:
         text = (
-            "Pixels grouped by how uncertain the model says it is, against how wrong it was. On the dashed line it is as wrong as it says; "
-            "above the line it is over-confident."
+            "Pixels grouped by how uncertain the model is around them: how uncertain it says it is of them, and how wrong it was. "
+            "On the dashed line it is as wrong as it says; above the line it is over-confident."
         )
         predicted, measured = (np.asarray(here[key], float) for key in ("calibration_std", "calibration_rmse"))
         found.append(("Calibration", text, figures.calibration(predicted, measured, "counts")))

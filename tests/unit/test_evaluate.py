@@ -31,6 +31,11 @@ def fitted(image, truth):
     return np.polyval(np.polyfit(image.ravel().astype(float), truth.ravel().astype(float), 1), image.astype(float))
 
 
+def curves_of(bench):
+    with xr.open_dataset(paths.restored_folder(bench.config, "cells") / "curves.nc", engine="h5netcdf") as curves:
+        return curves.load()
+
+
 def test_pixel_metrics_equal_their_closed_forms(bench):
     for number, channel in enumerate(CHANNELS):
         truth = bench.truth[:, number].astype(float)
@@ -109,6 +114,8 @@ def test_blocks_of_any_size_give_the_same_numbers(tmp_path, bench, monkeypatch):
     monkeypatch.setattr(evaluate_module, "BLOCK", 64)
     monkeypatch.setattr(planes, "SLIVER", 16)
     small.evaluate()
+    for name in ("calibration_std", "calibration_rmse", "calibration_count"):
+        assert curves_of(small)[name].to_numpy() == pytest.approx(curves_of(bench)[name].to_numpy(), rel=1e-6), name
     for metric in (
         "psnr",
         "psnr_si",
