@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-import yaml
 
 from cvdm_core import paths
 from cvdm_core.config import Config
@@ -40,8 +39,9 @@ from cvdm_core.quality.planes import (
 from cvdm_core.quality.reference import Moments
 from cvdm_core.quality.resolution import BAND, FRC_CROP, FRC_SHORTEST, FRC_THRESHOLD, RingCorrelation, central_square, ring_correlation
 from cvdm_core.quality.table import DEFINITIONS, Row, make_row, to_frame, write_results
+from cvdm_core.quality.trained import TrainedOn, read_trained, seen_rows
 from cvdm_core.quality.uncertainty import expected_coverage
-from cvdm_core.records.receipts import sha256_file, stage
+from cvdm_core.records.receipts import read_json, sha256_file, stage
 from cvdm_core.routing import routed
 from cvdm_core.sheet import Acquisition, find_acquisition
 from cvdm_core.workload import megapixels
@@ -83,14 +83,6 @@ class Stores:
         return y, x
 
 
-@dataclass(frozen=True)
-class TrainedOn:
-    """What the model's description says of its truth: its range by channel ("*": all), and whether every file has a gain of its own."""
-
-    ranges: dict[str, float] = field(default_factory=dict)
-    relative: bool = False
-
-
 def evaluate(config: Config, acquisition: str) -> None:
     """Measure a restored acquisition; write metrics.parquet, metrics.tsv, curves.nc and the receipt evaluate.json.
 
@@ -110,10 +102,11 @@ def evaluate(config: Config, acquisition: str) -> None:
         receipt.settings = {"evaluation": config.evaluation.model_dump(mode="json"), "sampling": config.sampling.model_dump(mode="json")}
         stores = _open(config, row)
         names = [str(name) for name in stores.restored.array.coords["c"].values]
-        trained = _trained_on(paths.model_folder(config) / "model.yaml")
+        trained = read_trained(paths.model_folder(config) / "model.yaml")
         with tempfile.TemporaryDirectory(prefix=".evaluate-", dir=folder) as scratch:
             measured = [_measure(config, row, stores, number, name, trained, Path(scratch)) for number, name in enumerate(names)]
-        frame = to_frame([line for part in measured for line in part.rows], acquisition, config.model.name, row.split)
+        seen = seen_rows(trained, row, read_json(paths.ingest_receipt(config, acquisition)).get("read", {}), names)
+        frame = to_frame([*(line for part in measured for line in part.rows), *seen], acquisition, config.model.name, row.split)
         curves = _curves(names, measured, stores)
         receipt.wrote = {str(path): sha256_file(path) for path in write_results(folder, frame, curves)}
         receipt.usage["megapixels"] = megapixels(config, row, "evaluate")
@@ -150,17 +143,6 @@ def _open(config: Config, row: Acquisition) -> Stores:
     for stored in (raw, restored, *beside.values(), *([truth] if truth else [])):
         stored.array = valid_part(stored.array, certificate, rows)
     return Stores(raw, restored, beside, truth, "" if truth else NO_TRUTH)
-
-
-def _trained_on(path: Path) -> TrainedOn:
-    if not path.is_file():
-        return TrainedOn()
-    try:
-        description = yaml.safe_load(path.read_text(encoding="utf-8"))
-        ranges = {str(channel): float(value) for channel, value in description.get("truth_range", {}).items()}
-        return TrainedOn(ranges, description.get("intensities") == "relative")
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, ValueError):
-        raise UserError(f"{path}: the description of the model cannot be read; run `cvdm train` again.") from None
 
 
 def _measure(config: Config, row: Acquisition, stores: Stores, number: int, channel: str, trained: TrainedOn, scratch: Path) -> Measured:

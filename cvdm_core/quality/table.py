@@ -40,12 +40,18 @@ DEFINITIONS: Mapping[str, tuple[str, str, str]] = {
     "spread_skill": ("", "truth", "root mean posterior variance over RMSE, corrected for the number of samples; below 1: over-confident"),
     "spearman_std": ("", "truth", "Spearman correlation of the standard deviation with |restored - truth|"),
     "spearman_input": ("", "truth", "the control: the same with the input's intensity in place of the standard deviation"),
+    "trained_on": ("files", "training data", "files of this acquisition, by sha256, that the model was trained on; no row where none"),
+    "chosen_by": (
+        "files",
+        "training data",
+        "files of this acquisition, by sha256, of the validation data, by which the weights were chosen; no row where none",
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Row:
-    """One number. `reference` is what the image was compared with: "truth" or "input"; `reason` says why a value is NaN."""
+    """One number. `reference` is what was compared with: "truth", "input" or "training data"; `reason` says why a value is NaN."""
 
     channel: str
     image: str

@@ -78,6 +78,7 @@ def _content(config: Config, row: Acquisition) -> dict[str, Any]:
         "model": config.model.name,
         "tone": tone,
         "verdict": sentence,
+        "seen": tables.seen(frame),
         "key_figures": tables.key_figures(frame, expected),
         "channels": channels,
         "tables": tables.tables(frame),

@@ -71,6 +71,12 @@ METRICS = {
     "spearman_input": Metric(
         "Rank correlation, input", "none", 3, "The same with the input's intensity in place of the standard deviation: the control."
     ),
+    "trained_on": Metric("Files trained on", "none", 0, "Files of this acquisition that the model was trained on."),
+    "chosen_by": Metric("Files chosen by", "none", 0, "Files of this acquisition by which the model's weights were chosen."),
+}
+SEEN = {
+    "trained_on": "The model was trained on this image",
+    "chosen_by": "The weights of the model were chosen by this image, which was among its validation data",
 }
 
 
@@ -277,6 +283,12 @@ def verdict(frame: pd.DataFrame, estimate: str) -> tuple[str, str]:
     listed = ", ".join(f"{clean(channel)} ({number(first, 1)} → {number(last, 1)} dB)" for channel, first, last in ends)
     where = f"In the channel{'s' if len(named) > 1 else ''} {listed}"
     return tone, f"{where} the restored image {said}; mean of the channels: {numbers}."
+
+
+def seen(frame: pd.DataFrame) -> str:
+    """Return a sentence if the model has seen the acquisition before, which makes its figures no evidence; empty if not."""
+    known = [words for metric, words in SEEN.items() if metric in set(frame["metric"])]
+    return f"{known[0]}: its figures say little about other images, and count in no mean gain." if known else ""
 
 
 def _also(frame: pd.DataFrame) -> str:

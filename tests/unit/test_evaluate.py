@@ -17,7 +17,7 @@ from cvdm_core.images.intensity import upsample
 from cvdm_core.quality import evaluate as evaluate_module
 from cvdm_core.quality import planes
 from cvdm_core.quality.resolution import BandPower
-from cvdm_core.records.receipts import read_json
+from cvdm_core.records.receipts import read_json, write_json
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +193,22 @@ def test_resolution_and_blur_are_measured_in_the_middle_of_the_stack(tmp_path, t
     assert "without contrast" not in bench.line("frc_resolution")["reason"]
     details = read_json(paths.evaluate_receipt(bench.config, "cells"))["details"]
     assert details["channels"][0]["reblur_sigma_px"]["restored"] == pytest.approx(2.2, abs=0.3)
+
+
+def test_files_that_the_model_was_trained_on_or_chosen_by_are_counted_by_their_content(tmp_path):
+    bench = Bench(tmp_path, edge=40, evaluation={"richardson_lucy_iterations": 0})
+    bench.restore(["mean"])
+    files = {"renamed.tif": "a1", "renamed_target.tif": "b2", "flat.tif": "f1"}
+    write_json(paths.ingest_receipt(bench.config, "cells"), {"stage": "ingest", "read": files})
+
+    def seen(**splits):
+        data = [{"acquisition": split, "split": split, "files": {f"{split}.tif": digest}} for split, digest in splits.items()]
+        folder = paths.model_folder(bench.config)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.yaml").write_text(json.dumps({"name": "x", "data": data}))
+        table = bench.evaluate(flat_field="flat.tif").table
+        return [tuple(line) for line in table.loc[table["reference"] == "training data", ["channel", "metric", "value"]].to_numpy()]
+
+    assert seen(train="a1", val="c3") == [("actin", "trained_on", 1), ("tubulin", "trained_on", 1)]
+    assert seen(train="c3", val="b2") == [("actin", "chosen_by", 1), ("tubulin", "chosen_by", 1)]
+    assert seen(train="f1", val="c3") == []  # the flat field is of the instrument
