@@ -28,6 +28,13 @@ def test_the_page_says_in_words_what_was_gained(config: Config) -> None:
     assert "z plane 2 of 2" in page(config, TWO).words
 
 
+def test_the_page_says_that_few_denoising_steps_make_the_spread_too_small(config: Config) -> None:
+    warning = "With 5 denoising steps the spread is too small by construction"
+    assert page(config, TWO).words.count(warning) == 2
+    assert page(config, BLIND).words.count(warning) == 1  # no coverage without truth
+    assert "spread is too small" not in page(config, SINGLE).words
+
+
 def test_the_page_tells_the_settings_that_the_image_was_made_with(config: Config, tmp_path: Path) -> None:
     shutil.copytree(config.results, tmp_path / "results")
     moved = make_config(tmp_path)
@@ -38,6 +45,7 @@ def test_the_page_tells_the_settings_that_the_image_was_made_with(config: Config
     words = page(moved, BLIND).words
     assert "17 posterior samples were drawn with 23 denoising steps each" in words
     assert f"sha256 of its weights {'4f' * 8})" in words
+    assert "spread is too small" not in words
 
 
 def verdict_of(**channels: tuple[float, float]) -> tuple[str, str]:
