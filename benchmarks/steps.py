@@ -59,7 +59,8 @@ def measure(config: Config, rows: list[Acquisition], edge: int) -> dict[str, flo
             power = [BandPower() for _ in range(2)]
             for band, image in zip(power, (planes["sample_0"], truth), strict=True):
                 band.add(image)
-            figures["power"].append(power[0].power / power[1].power)
+            gain = moments["mean"].fit[0] if model.info.get("intensities") == "relative" else 1.0  # as `cvdm evaluate` has it
+            figures["power"].append(gain * gain * power[0].power / power[1].power)
             spread = float(np.sqrt(np.mean(planes["std"] ** 2))) * finite_sample_factor(config.sampling.samples, ddof=1)
             figures["spread-skill"].append(moments["mean"].fit[0] * spread / math.sqrt(moments["mean"].fitted_mse))
     return {name: float(np.mean(values)) for name, values in figures.items() if values}

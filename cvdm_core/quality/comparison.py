@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cvdm_core.quality.planes import Float32, Plane, Source, blocks, grid_step, thin, with_halo
+from cvdm_core.quality.planes import Float32, Plane, Source, blocks, grid_step, inside, thin, with_halo
 from cvdm_core.quality.reference import (
     MS_SSIM_SHORTEST,
     SSIM_REACH,
@@ -27,9 +27,9 @@ from cvdm_core.quality.reference import (
 )
 from cvdm_core.quality.resolution import BandPower
 from cvdm_core.quality.table import Row, make_row
-from cvdm_core.quality.uncertainty import Calibration, bin_edges, finite_sample_factor, spearman
+from cvdm_core.quality.uncertainty import RING_HALO, Calibration, bin_edges, finite_sample_factor, neighbours_variance, spearman
 
-IN_TRUTH_UNITS = ("restored", "sample")  # what the model makes; the others are in units of the camera and are fitted first
+MADE = ("restored", "sample")  # by the model, in the truth's unit; the others are in units of the camera and are fitted first
 RANK_PIXELS = 500_000  # pixels of a channel that are ranked
 UNCERTAIN = ("std", "lower", "upper")
 SHORTEST = {
@@ -61,11 +61,15 @@ class Comparison:
         The planes of this channel.
     shape
         (Y, X) of each plane.
+    relative
+        Whether every file has a gain of its own, so that what the model makes is in the truth's unit but for a factor.
     """
 
-    def __init__(self, truth: Source, images: Mapping[str, Source], planes: list[Plane], shape: tuple[int, int]) -> None:
+    def __init__(
+        self, truth: Source, images: Mapping[str, Source], planes: list[Plane], shape: tuple[int, int], relative: bool = False
+    ) -> None:
         """Begin with nothing gathered but the truth's range, for which the truth is read twice."""
-        self.truth, self.images, self.planes, self.shape = truth, images, planes, shape
+        self.truth, self.images, self.planes, self.shape, self.relative = truth, images, planes, shape, relative
         self.range = TruthRange(*exact_quantiles(self._truth_blocks, (0, 0.001, 0.999, 1)))
         self.moments = {name: Moments() for name in images}
         self.power = {name: BandPower() for name in (*images, "truth")}
@@ -108,7 +112,9 @@ class Comparison:
         return rows
 
     def _power_ratio(self, name: str) -> float:
-        gain = 1.0 if name in IN_TRUTH_UNITS else self.moments[name].fit[0]
+        gain = self.moments[name].fit[0]
+        if name in MADE:  # a sample has the gain of its file too; a fit of its own would take its texture for error
+            gain = self.moments["restored"].fit[0] if self.relative else 1.0
         below = self.power["truth"].power
         return gain * gain * self.power[name].power / below if below > 0 else math.nan
 
@@ -135,7 +141,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class CalibrationCurve:
-    """Predicted standard deviation, RMSE and number of pixels, by bin."""
+    """Predicted standard deviation, RMSE and number of pixels, by bin: pixels are grouped by the variance of their neighbours."""
 
     predicted: NDArray[np.float64]
     measured: NDArray[np.float64]
@@ -160,18 +166,20 @@ def uncertainty_rows(
     """
     sources = {"restored": comparison.images["restored"], "input": comparison.images["input"], "std": quantities["std"]}
     step = grid_step(len(comparison.planes) * comparison.shape[0] * comparison.shape[1], RANK_PIXELS)
-    picked: dict[str, list[Float32]] = {name: [] for name in ("error", *sources)}
+    picked: dict[str, list[NDArray[np.floating]]] = {name: [] for name in ("error", "around", *sources)}
     for plane, block in comparison.pieces():
         where = thin(block, step)
         pixels = {name: source.read(plane, *block)[where].ravel() for name, source in sources.items()}
         error = pixels["restored"] - truth.read(plane, *block)[where].ravel()
-        for name, values in {**pixels, "error": error}.items():
+        around = _around(comparison, quantities["std"], plane, block)[where].ravel()
+        for name, values in {**pixels, "error": error, "around": around}.items():
             picked[name].append(values)
     ranked = {name: np.concatenate(pieces) for name, pieces in picked.items()}
-    calibration = Calibration(bin_edges(ranked["std"]), finite_sample_factor(samples, ddof=1))
+    calibration = Calibration(bin_edges(ranked["around"]), finite_sample_factor(samples, ddof=1))
     for plane, block in comparison.pieces():
-        stored = (quantities[name].read(plane, *block) for name in UNCERTAIN)
-        calibration.add(truth.read(plane, *block), comparison.images["restored"].read(plane, *block), *stored)
+        stored = {name: quantities[name].read(plane, *block) for name in UNCERTAIN}
+        around = _around(comparison, quantities["std"], plane, block)
+        calibration.add(truth.read(plane, *block), comparison.images["restored"].read(plane, *block), **stored, around=around)
     constant = "the standard deviation, the input or the error is constant"
     rows = [
         make_row(channel, "restored", "coverage", calibration.coverage, note=coverage_note),
@@ -180,3 +188,8 @@ def uncertainty_rows(
         make_row(channel, "restored", "spearman_input", spearman(ranked["input"], ranked["error"]), constant),
     ]
     return rows, CalibrationCurve(*calibration.curve, calibration.count)
+
+
+def _around(comparison: Comparison, std: Source, plane: Plane, block: tuple[slice, slice]) -> NDArray[np.float64]:
+    region = with_halo(block, RING_HALO, comparison.shape)
+    return neighbours_variance(std.read(plane, *region))[inside(block, region)]

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-import yaml
 
 from cvdm_core import paths
 from cvdm_core.config import Config
@@ -23,12 +22,26 @@ from cvdm_core.images.certificate import read_certificate, valid_part
 from cvdm_core.quality.baseline import deconvolve
 from cvdm_core.quality.comparison import UNCERTAIN, CalibrationCurve, Comparison, uncertainty_rows
 from cvdm_core.quality.fidelity import BLUR_CROP, blur_reach, fit_blur, reblur, rse, rsp
-from cvdm_core.quality.planes import BLOCK, Nothing, Plane, Rescaled, Source, Stored, Upsampled, acquired_square, blocks, inside, with_halo
+from cvdm_core.quality.planes import (
+    BLOCK,
+    Nothing,
+    Plane,
+    Rescaled,
+    Source,
+    Stored,
+    Upsampled,
+    acquired_square,
+    blocks,
+    inside,
+    middle_plane,
+    with_halo,
+)
 from cvdm_core.quality.reference import Moments
 from cvdm_core.quality.resolution import BAND, FRC_CROP, FRC_SHORTEST, FRC_THRESHOLD, RingCorrelation, central_square, ring_correlation
 from cvdm_core.quality.table import DEFINITIONS, Row, make_row, to_frame, write_results
+from cvdm_core.quality.trained import TrainedOn, read_trained, seen_rows
 from cvdm_core.quality.uncertainty import expected_coverage
-from cvdm_core.records.receipts import sha256_file, stage
+from cvdm_core.records.receipts import read_json, sha256_file, stage
 from cvdm_core.routing import routed
 from cvdm_core.sheet import Acquisition, find_acquisition
 from cvdm_core.workload import megapixels
@@ -70,14 +83,6 @@ class Stores:
         return y, x
 
 
-@dataclass(frozen=True)
-class TrainedOn:
-    """What the model's description says of its truth: its range by channel ("*": all), and whether every file has a gain of its own."""
-
-    ranges: dict[str, float] = field(default_factory=dict)
-    relative: bool = False
-
-
 def evaluate(config: Config, acquisition: str) -> None:
     """Measure a restored acquisition; write metrics.parquet, metrics.tsv, curves.nc and the receipt evaluate.json.
 
@@ -97,10 +102,11 @@ def evaluate(config: Config, acquisition: str) -> None:
         receipt.settings = {"evaluation": config.evaluation.model_dump(mode="json"), "sampling": config.sampling.model_dump(mode="json")}
         stores = _open(config, row)
         names = [str(name) for name in stores.restored.array.coords["c"].values]
-        trained = _trained_on(paths.model_folder(config) / "model.yaml")
+        trained = read_trained(paths.model_folder(config) / "model.yaml")
         with tempfile.TemporaryDirectory(prefix=".evaluate-", dir=folder) as scratch:
             measured = [_measure(config, row, stores, number, name, trained, Path(scratch)) for number, name in enumerate(names)]
-        frame = to_frame([line for part in measured for line in part.rows], acquisition, config.model.name, row.split)
+        seen = seen_rows(trained, row, read_json(paths.ingest_receipt(config, acquisition)).get("read", {}), names)
+        frame = to_frame([*(line for part in measured for line in part.rows), *seen], acquisition, config.model.name, row.split)
         curves = _curves(names, measured, stores)
         receipt.wrote = {str(path): sha256_file(path) for path in write_results(folder, frame, curves)}
         receipt.usage["megapixels"] = megapixels(config, row, "evaluate")
@@ -139,17 +145,6 @@ def _open(config: Config, row: Acquisition) -> Stores:
     return Stores(raw, restored, beside, truth, "" if truth else NO_TRUTH)
 
 
-def _trained_on(path: Path) -> TrainedOn:
-    if not path.is_file():
-        return TrainedOn()
-    try:
-        description = yaml.safe_load(path.read_text(encoding="utf-8"))
-        ranges = {str(channel): float(value) for channel, value in description.get("truth_range", {}).items()}
-        return TrainedOn(ranges, description.get("intensities") == "relative")
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, ValueError):
-        raise UserError(f"{path}: the description of the model cannot be read; run `cvdm train` again.") from None
-
-
 def _measure(config: Config, row: Acquisition, stores: Stores, number: int, channel: str, trained: TrainedOn, scratch: Path) -> Measured:
     planes = stores.planes(number)
     samples = {"sample": stores.beside["sample"]} if "sample" in stores.beside else {}
@@ -182,7 +177,7 @@ def _against_truth(
     trained: TrainedOn,
     measured: Measured,
 ) -> None:
-    comparison = Comparison(truth, {**images, "constant": Nothing()}, planes, stores.restored.shape)
+    comparison = Comparison(truth, {**images, "constant": Nothing()}, planes, stores.restored.shape, trained.relative)
     span = comparison.range.high - comparison.range.low
     if not span > 0:
         measured.rows += [make_row(channel, image, metric, math.nan, CONSTANT_TRUTH) for metric in WITH_TRUTH for image in images]
@@ -214,7 +209,7 @@ def _ring_rows(
 ) -> list[Row]:
     rows = []
     y, x = central_square(stores.restored.shape)
-    middle = planes[len(planes) // 2]
+    middle = middle_plane(planes)
     pixel = stores.pixel_size_um
     for name, source in images.items():
         value, reason = math.nan, "the curve never crosses 1/7"
@@ -239,7 +234,7 @@ def _against_input(
         y, x = (slice(part.start * scale, part.stop * scale) for part in region)
         return y, x
 
-    middle, crop = planes[len(planes) // 2], acquired_square(raw, BLUR_CROP // scale)
+    middle, crop = middle_plane(planes), acquired_square(raw, BLUR_CROP // scale)
     sigma = fit_blur(source.read(middle, *grown(crop)), raw.read(middle, *crop), scale)
     details.setdefault("reblur_sigma_px", {})[image] = sigma
     moments = Moments()
@@ -270,7 +265,7 @@ def _curves(names: list[str], measured: list[Measured], stores: Stores) -> xr.Da
             table = np.full((len(measured), bins), np.nan)
             for line, part in zip(table, measured, strict=True):
                 line[:] = getattr(part.calibration, key) if part.calibration else np.nan
-            curves[name] = (("channel", "bin"), table)
+            curves[name] = (("channel", "bin"), table, {"bins": "pixels grouped by the mean variance of the pixels around them"})
     y, _ = stores.pixel_size_um
     curves.attrs["high_frequency_band"] = [edge / y for edge in BAND]
     curves.attrs["high_frequency_band_units"] = "1/micrometer"

@@ -35,6 +35,12 @@ class Plane(NamedTuple):
     z: int
 
 
+def middle_plane(planes: list[Plane]) -> Plane:
+    """Return the plane at the middle time point and the middle z, of all the planes of one channel."""
+    last = max(planes)
+    return Plane((last.t + 1) // 2, last.c, (last.z + 1) // 2)
+
+
 class Source(Protocol):
     """An image that can be read piece by piece."""
 

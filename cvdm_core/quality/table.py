@@ -26,21 +26,32 @@ DEFINITIONS: Mapping[str, tuple[str, str, str]] = {
     "frc_resolution": (
         "µm",
         "truth",
-        "where the Fourier ring correlation with the truth falls below 1/7; central crop of the middle plane",
+        "where the Fourier ring correlation with the truth falls below 1/7; central crop of the plane at the middle time point and z",
     ),
-    "hf_power_ratio": ("", "truth", "power between 0.15 and 0.35 cycles per pixel over the truth's, which includes the truth's noise"),
+    "hf_power_ratio": (
+        "",
+        "truth",
+        "power between 0.15 and 0.35 cycles per pixel over the truth's, which includes the truth's noise; of input and reference rows, and "
+        "with relative intensities of all, after the fit's factor",
+    ),
     "rsp": ("", "input", "Pearson correlation of the re-blurred image with the input (Culley et al. 2018)"),
     "rse": ("counts", "input", "root mean square of the re-blurred, fitted image minus the input (Culley et al. 2018)"),
     "coverage": ("share", "truth", "share of pixels whose truth lies in the stored interval"),
     "spread_skill": ("", "truth", "root mean posterior variance over RMSE, corrected for the number of samples; below 1: over-confident"),
     "spearman_std": ("", "truth", "Spearman correlation of the standard deviation with |restored - truth|"),
     "spearman_input": ("", "truth", "the control: the same with the input's intensity in place of the standard deviation"),
+    "trained_on": ("files", "training data", "files of this acquisition, by sha256, that the model was trained on; no row where none"),
+    "chosen_by": (
+        "files",
+        "training data",
+        "files of this acquisition, by sha256, of the validation data, by which the weights were chosen; no row where none",
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Row:
-    """One number. `reference` is what the image was compared with: "truth" or "input"; `reason` says why a value is NaN."""
+    """One number. `reference` is what was compared with: "truth", "input" or "training data"; `reason` says why a value is NaN."""
 
     channel: str
     image: str

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import correlate1d
 from scipy.stats import spearmanr
 
 Image = NDArray[np.floating]
 
 BINS = 20  # of the calibration curve
+RING = (5, 11)  # edges of the square ring of neighbours by whose variance a pixel is binned [pixels]
+RING_HALO = RING[1] // 2  # context with which a block gives the whole image's bins [pixels]
 
 
 def expected_coverage(quantiles: tuple[float, float], samples: int) -> float:
@@ -43,6 +46,18 @@ def finite_sample_factor(samples: int, ddof: int) -> float:
     return math.sqrt(1 + 1 / samples) if ddof else math.sqrt((samples + 1) / (samples - 1))
 
 
+def neighbours_variance(std: Image) -> NDArray[np.float64]:
+    """Return for each pixel of a plane (Y, X) the mean variance around it: in 11 x 11 pixels without the inner 5 x 5.
+
+    Pixels binned by their own standard deviation would not lie on the diagonal even for a perfect sampler: of few samples, those with a
+    small one are mostly those that scattered little by chance. Nearest neighbours scatter together, so they are left out as well.
+    """
+    variance = np.square(std, dtype=np.float64)
+    inner, outer = (correlate1d(correlate1d(variance, np.ones(edge), axis=0), np.ones(edge), axis=1) for edge in RING)
+    ring: NDArray[np.float64] = (outer - inner) / (RING[1] ** 2 - RING[0] ** 2)
+    return ring
+
+
 @dataclass
 class Calibration:
     """Counts and sums of spread and error, gathered block by block.
@@ -50,7 +65,7 @@ class Calibration:
     Parameters
     ----------
     edges
-        Borders of the bins of standard deviation, increasing, BINS - 1 of them (see `bin_edges`).
+        Borders of the bins of the neighbours' variance, increasing, BINS - 1 of them (see `bin_edges`).
     factor
         `finite_sample_factor`, by which every standard deviation is multiplied.
     """
@@ -68,12 +83,12 @@ class Calibration:
         self.count = np.zeros(bins, np.int64)
         self.squared_spread, self.squared_error = np.zeros(bins), np.zeros(bins)
 
-    def add(self, truth: Image, mean: Image, std: Image, lower: Image, upper: Image) -> None:
-        """Add one block; all arrays have one shape and the truth's unit."""
+    def add(self, truth: Image, mean: Image, std: Image, lower: Image, upper: Image, around: Image) -> None:
+        """Add one block; all arrays have one shape and the truth's unit. `around` is `neighbours_variance`, by which pixels are binned."""
         self.inside += int(np.count_nonzero((truth >= lower) & (truth <= upper)))
         spread = np.asarray(std, np.float64).ravel()
         error = (np.asarray(mean, np.float64) - truth).ravel()
-        number = np.searchsorted(self.edges, spread, side="right")
+        number = np.searchsorted(self.edges, np.ravel(around), side="right")
         bins = len(self.count)
         self.count += np.bincount(number, minlength=bins)
         self.squared_spread += np.bincount(number, spread * spread, minlength=bins)
@@ -98,9 +113,9 @@ class Calibration:
             return self.factor * np.sqrt(self.squared_spread / self.count), np.sqrt(self.squared_error / self.count)
 
 
-def bin_edges(std: Image, bins: int = BINS) -> NDArray[np.float64]:
-    """Return the bins - 1 inner borders that split the given standard deviations into equally many."""
-    return np.quantile(np.asarray(std, np.float64), np.arange(1, bins) / bins)
+def bin_edges(around: Image, bins: int = BINS) -> NDArray[np.float64]:
+    """Return the bins - 1 inner borders that split the given values into equally many."""
+    return np.quantile(np.asarray(around, np.float64), np.arange(1, bins) / bins)
 
 
 def spearman(predictor: Image, error: Image) -> float:

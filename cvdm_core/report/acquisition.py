@@ -33,6 +33,8 @@ from cvdm_core.routing import routed
 from cvdm_core.sheet import Acquisition, find_acquisition
 from cvdm_core.workload import megapixels
 
+ENOUGH_STEPS = 20  # denoising steps; below, the spread of even an exact network is much too small
+
 
 def write_report(config: Config, acquisition: str) -> Path:
     """Write the page of one acquisition and return its path.
@@ -78,6 +80,7 @@ def _content(config: Config, row: Acquisition) -> dict[str, Any]:
         "model": config.model.name,
         "tone": tone,
         "verdict": sentence,
+        "seen": tables.seen(frame),
         "key_figures": tables.key_figures(frame, expected),
         "channels": channels,
         "tables": tables.tables(frame),
@@ -86,6 +89,7 @@ def _content(config: Config, row: Acquisition) -> dict[str, Any]:
         "model_plots": _read_model_plots(paths.model_folder(config)),
         "seams": _seams(stitched),
         "uncertain": uncertain,
+        "narrow": _narrow(config.sampling.steps) if uncertain else "",
         "expected_coverage": expected,
         "has_truth": sources.truth is not None,
         "certificate": certificate_table(paths.target_store(config, name)) if row.target else None,
@@ -103,6 +107,16 @@ def _as_restored(config: Config, stitched: Mapping[str, Any], receipt: Path) -> 
         return config if used is None else config.model_copy(update={"sampling": SamplingSettings.model_validate(used)})
     except ValidationError:
         raise UserError(f"{receipt}: its settings are those of another version of cvdm; restore the acquisition again.") from None
+
+
+def _narrow(steps: int) -> str:
+    """Return what a reader of coverage and spread must know of so few denoising steps; even an exact network would show it."""
+    if steps >= ENOUGH_STEPS:
+        return ""
+    return (
+        f"With {steps} denoising step{'s' if steps > 1 else ''} the spread is too small by construction, most where it is small; 20 to 50 "
+        "steps serve the error bar (sampling.steps)."
+    )
 
 
 def _at(values: tuple[float, ...], number: int) -> float | None:
@@ -136,8 +150,8 @@ def _plots(curves: xr.Dataset | None, channel: int) -> list[tuple[str, str, Mark
         found.append(("Resolution (Fourier ring correlation)", text, figures.frc(known)))
     if "calibration_std" in here:
         text = (
-            "Pixels grouped by how uncertain the model says it is, against how wrong it was. On the dashed line it is as wrong as it says; "
-            "above the line it is over-confident."
+            "Pixels grouped by how uncertain the model is around them: how uncertain it says it is of them, and how wrong it was. "
+            "On the dashed line it is as wrong as it says; above the line it is over-confident."
         )
         predicted, measured = (np.asarray(here[key], float) for key in ("calibration_std", "calibration_rmse"))
         found.append(("Calibration", text, figures.calibration(predicted, measured, "counts")))

@@ -44,7 +44,7 @@ class CardFacts(BaseModel):
     ----------
     thumbnail : None where it could not be drawn; `problem` then says why.
     figures : key figures, before and after.
-    gain : scale-invariant PSNR over that of the input [dB]; None without truth.
+    gain : scale-invariant PSNR over that of the input [dB]; None without truth, or if the model has seen the image before.
     seconds : of all its jobs, from ingest to evaluation.
     measured : when it was evaluated (UTC, ISO 8601); empty if unknown.
     quality : figures of the restored image by the name of the metric, means over channels.
@@ -95,7 +95,7 @@ def make_card(config: Config, row: Acquisition) -> CardFacts:
         frame = tables.read_metrics(paths.restored_folder(config, row.acquisition) / "metrics.tsv")
         facts["figures"] = tuple(tables.key_figures(frame, math.nan)[:3])
         before, after = tables.before_after(frame, "psnr_si")
-        facts["gain"] = after - before if math.isfinite(after - before) else None
+        facts["gain"] = after - before if math.isfinite(after - before) and not tables.seen(frame) else None
         quality = {name: tables.before_after(frame, name)[1] for name in TRENDS}
         facts["quality"] = {name: value for name, value in quality.items() if math.isfinite(value)}
         facts["measured"] = str(read_json(paths.evaluate_receipt(config, row.acquisition)).get("started", ""))

@@ -126,7 +126,7 @@ def frc(curves: Sequence[Curve], threshold: float = 1 / 7) -> Markup | None:
 
 
 def calibration(predicted: NDArray[np.floating], measured: NDArray[np.floating], unit: str) -> Markup | None:
-    """Measured error (RMSE) of pixels grouped by their predicted standard deviation; the diagonal is perfect."""
+    """Measured error (RMSE) against predicted standard deviation, of groups of pixels; the diagonal is perfect."""
     good = np.isfinite(predicted) & np.isfinite(measured)
     if good.sum() < 2:
         return None

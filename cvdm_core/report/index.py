@@ -234,9 +234,9 @@ def _totals(config: Config, cards: Sequence[Card]) -> list[tuple[str, str]]:
         totals.append(("time in restoration jobs", _duration(restoring)))
     if training := seconds_of(paths.train_receipt(config)):
         totals.append(("time of training", _duration(training)))
-    gains = [card.facts.gain for card in cards if card.state == "restored" and card.facts.gain is not None]
+    gains = [card.facts.gain for card in finished if card.row.split == "test" and card.facts.gain is not None]
     if gains:
-        label = f"mean gain in PSNR over the input ({len(gains)} with truth)"
+        label = f"mean gain in PSNR over the input (split test: {len(gains)})"
         totals.append((label, f"{tables.signed(sum(gains) / len(gains), 1)} dB"))
     return totals
 

@@ -11,8 +11,10 @@ import pandas as pd
 
 from cvdm_core.errors import UserError
 from cvdm_core.quality.table import DEFINITIONS
+from cvdm_core.report.page import clean
 
 NO_REASON = "no reason was recorded"
+SMALLEST_GAIN = 0.1  # in scale-invariant PSNR that is called one [dB]
 COLUMNS = ("channel", "image", "metric", "value", "unit", "reference", "reason")
 IMAGES = {
     "input": ("input", "the acquired input, interpolated (cubic) to the grid of the restored image"),
@@ -69,6 +71,12 @@ METRICS = {
     "spearman_input": Metric(
         "Rank correlation, input", "none", 3, "The same with the input's intensity in place of the standard deviation: the control."
     ),
+    "trained_on": Metric("Files trained on", "none", 0, "Files of this acquisition that the model was trained on."),
+    "chosen_by": Metric("Files chosen by", "none", 0, "Files of this acquisition by which the model's weights were chosen."),
+}
+SEEN = {
+    "trained_on": "The model was trained on this image",
+    "chosen_by": "The weights of the model were chosen by this image, which was among its validation data",
 }
 
 
@@ -128,11 +136,14 @@ def before_after(frame: pd.DataFrame, metric: str) -> tuple[float, float]:
 
     Where the input has no such metric at all, the first is NaN and the second the mean over the channels that have it.
     """
+    values = _by_channel(frame, metric)
+    return float(values["input"].mean()), float(values["restored"].mean())
+
+
+def _by_channel(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     part = frame[frame["metric"] == metric]
     values = part.pivot_table("value", "channel", "image", aggfunc="first").reindex(columns=["input", "restored"])
-    if not values["input"].isna().all():
-        values = values.dropna()
-    return float(values["input"].mean()), float(values["restored"].mean())
+    return values if values["input"].isna().all() else values.dropna()
 
 
 def definitions(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
@@ -243,6 +254,7 @@ def key_figures(frame: pd.DataFrame, expected: float) -> list[KeyFigure]:
 def verdict(frame: pd.DataFrame, estimate: str) -> tuple[str, str]:
     """Return (tone, sentence) about one acquisition: "good", "flat", "bad" or "unknown", and plain words with numbers.
 
+    The tone is that of the worst channel, and the sentence names those that earned it, unless all is good or there is one only.
     `estimate` names what was measured, such as "the mean of 8 samples".
     """
     before, after = before_after(frame, "psnr_si")
@@ -255,13 +267,28 @@ def verdict(frame: pd.DataFrame, estimate: str) -> tuple[str, str]:
             "unknown",
             f"{start} Blurred to the input's resolution, {estimate} agrees with the input to RSP {number(agreement, 3)} (1 is perfect).",
         )
-    better = after - before
-    numbers = f"scale-invariant PSNR {number(before, 1)} → {number(after, 1)} dB ({signed(better, 1)} dB) for {estimate}"
-    if better >= 0.1:
+    numbers = f"scale-invariant PSNR {number(before, 1)} → {number(after, 1)} dB ({signed(after - before, 1)} dB) for {estimate}"
+    channels = _by_channel(frame, "psnr_si")
+    gains = (channels["restored"] - channels["input"]).fillna(0)  # infinite in both: the input is the truth
+    if gains.min() >= SMALLEST_GAIN:
         return "good", f"The restored image is closer to the truth than the input is: {numbers}{_also(frame)}."
-    if better > -0.1:
-        return "flat", f"The restored image is no closer to the truth than the input is: {numbers}."
-    return "bad", f"The restored image is further from the truth than the input is, so do not use it: {numbers}."
+    if gains.min() <= -SMALLEST_GAIN:
+        tone, named = "bad", channels[gains <= -SMALLEST_GAIN]
+        said = f"is further from the truth than the input is, so do not use it{' there' if len(channels) > 1 else ''}"
+    else:
+        tone, named, said = "flat", channels[gains < SMALLEST_GAIN], "is no closer to the truth than the input is"
+    if len(channels) == 1:
+        return tone, f"The restored image {said}: {numbers}."
+    ends = zip(named.index, named["input"], named["restored"], strict=True)
+    listed = ", ".join(f"{clean(channel)} ({number(first, 1)} → {number(last, 1)} dB)" for channel, first, last in ends)
+    where = f"In the channel{'s' if len(named) > 1 else ''} {listed}"
+    return tone, f"{where} the restored image {said}; mean of the channels: {numbers}."
+
+
+def seen(frame: pd.DataFrame) -> str:
+    """Return a sentence if the model has seen the acquisition before, which makes its figures no evidence; empty if not."""
+    known = [words for metric, words in SEEN.items() if metric in set(frame["metric"])]
+    return f"{known[0]}: its figures say little about other images, and count in no mean gain." if known else ""
 
 
 def _also(frame: pd.DataFrame) -> str:

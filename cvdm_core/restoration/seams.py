@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 from cvdm_core.images.tiles import Shard, shards
 
 Read = Callable[[int, int, int, slice, slice], NDArray[np.generic]]
+Border = tuple[int, int, int, int]
+"""Channel, axis across, and the first pixel (y, x) of the shard behind it; the same for all time points and z."""
 
 NEIGHBOURS = 4
 """Positions compared on each side of a border."""
 SEGMENT = 64
-"""Pixels along a border that count as one observation, because neighbouring pixels are not independent [pixels]."""
+"""Pixels along a border that count as one place, because neighbouring pixels are not independent [pixels]."""
 MOST_STRIPS = 512
 """Borders looked at in a large image, spread evenly over it."""
 PERMUTATIONS = 999
@@ -26,7 +29,8 @@ def measure_seams(read: Read, shape: Sequence[int], shard: int, period: int) -> 
 
     Every shard is computed by itself, so every shard border is a possible seam, and the borders of blocks are among them.
     Gradients are compared at equal phase of the network's grid (`period`), which has a texture of its own. The p-value is that of
-    a permutation test, two-sided (a blended seam is flatter): without seams, the border may trade places with its neighbours.
+    a permutation test, two-sided (a blended seam is flatter): without seams, the border may trade places with its neighbours. What
+    lies at one place is averaged over time and z first, because the same structure lies there in all of them.
 
     Parameters
     ----------
@@ -42,13 +46,16 @@ def measure_seams(read: Read, shape: Sequence[int], shard: int, period: int) -> 
     Returns
     -------
     dict
-        `ratio` (mean absolute gradient across over beside; 1 without seams), `p` (p-value), `segments` (observations), and `reason`: why
-        `ratio` and `p` are null, or null.
+        `ratio` (mean absolute gradient across over beside; 1 without seams), `p` (p-value), `segments` (of borders, in all
+        channels), and `reason`: why `ratio` and `p` are null, or null.
     """
-    rows = [row for strip, border in _strips(read, shape, shard, period) for row in _observations(strip, border, period)]
-    if not rows:
+    places = defaultdict(list)
+    for border, strip, at in _strips(read, shape, shard, period):
+        for number, row in enumerate(_observations(strip, at, period)):
+            places[border, number].append(row)
+    if not places:
         return _null("no shard of this image has a neighbour, so there is no border", 0)
-    values = np.stack(rows)
+    values = np.stack([np.mean(rows, axis=0) for rows in places.values()])
     held = np.isfinite(values)
     usable = held[:, 0] & (held.sum(axis=1) > 1)
     values, held = values[usable], held[usable]
@@ -81,8 +88,8 @@ def _distance(ratio: float) -> float:
     return max(ratio, 1 / ratio) if ratio > 0 else float("inf")
 
 
-def _strips(read: Read, shape: Sequence[int], shard: int, period: int) -> Iterator[tuple[NDArray[np.float64], int]]:
-    """Yield strips `(border direction, gradient direction)` around shard borders, and where the border lies in each."""
+def _strips(read: Read, shape: Sequence[int], shard: int, period: int) -> Iterator[tuple[Border, NDArray[np.float64], int]]:
+    """Yield shard borders, the strip `(border direction, gradient direction)` around each, and where the border lies in the strip."""
     parts = shards(shape, shard)
     count = len(parts)
     chosen = range(count) if count <= MOST_STRIPS else np.unique(np.linspace(0, count - 1, MOST_STRIPS).astype(int)).tolist()
@@ -93,7 +100,7 @@ def _strips(read: Read, shape: Sequence[int], shard: int, period: int) -> Iterat
                 continue
             around = slice(max(0, pixels.start - reach - 1), min(shape[3 + axis], pixels.start + reach + 1))
             strip = _read_strip(read, part, axis, around)
-            yield (strip if axis else strip.T), pixels.start - around.start
+            yield (part.c, axis, part.y.start, part.x.start), (strip if axis else strip.T), pixels.start - around.start
 
 
 def _read_strip(read: Read, part: Shard, axis: int, around: slice) -> NDArray[np.float64]:

@@ -33,12 +33,12 @@ def write_store(folder, array, pixel_um, store, image="", attributes=None):
 
 
 class Bench:
-    """One acquisition with two channels and two time points, restored by a perfect sampler whose posterior is known."""
+    """One acquisition with two channels, restored by a perfect sampler whose posterior is known."""
 
-    def __init__(self, folder, edge=96, seed=0, **settings):
+    def __init__(self, folder, edge=96, seed=0, times=2, depth=1, **settings):
         self.folder = folder
         rng = np.random.default_rng(seed)
-        shape = (2, 2, 1, edge * SCALE, (edge + 8) * SCALE)
+        shape = (times, 2, depth, edge * SCALE, (edge + 8) * SCALE)
         structure = gaussian_filter((rng.random(shape) > 0.99) * 20000.0, (0, 0, 0, 1, 1)) + 200
         width = 2 + 0.05 * structure * rng.uniform(0.2, 3, shape)
         self.truth = np.round(structure + width * rng.normal(size=shape)).clip(0).astype(np.uint16)
@@ -50,7 +50,7 @@ class Bench:
         sections = {"store": {"chunk": 128, "shard": 256}, "model": {"scale": SCALE}}
         places = {name: str(folder / name) for name in ("results", "models")}
         self.config = parse({**places, "acquisitions": str(folder / "acquisitions.tsv"), **sections, **settings}, "test")
-        sizes = {"size_t": 2, "size_c": 2, "size_z": 1, "size_y": edge, "size_x": edge + 8, "pixel_size_um": PIXEL_UM * SCALE}
+        sizes = {"size_t": times, "size_c": 2, "size_z": depth, "size_y": edge, "size_x": edge + 8, "pixel_size_um": PIXEL_UM * SCALE}
         self.row = Acquisition(acquisition="cells", specimen="s", split="test", input="in.tif", target="out.tif", **sizes)
         self.store("raw", self.raw, PIXEL_UM * SCALE)
         self.store("target", self.truth, PIXEL_UM)

@@ -17,7 +17,7 @@ from cvdm_core.images.intensity import upsample
 from cvdm_core.quality import evaluate as evaluate_module
 from cvdm_core.quality import planes
 from cvdm_core.quality.resolution import BandPower
-from cvdm_core.records.receipts import read_json
+from cvdm_core.records.receipts import read_json, write_json
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,11 @@ def bench(tmp_path_factory):
 
 def fitted(image, truth):
     return np.polyval(np.polyfit(image.ravel().astype(float), truth.ravel().astype(float), 1), image.astype(float))
+
+
+def curves_of(bench):
+    with xr.open_dataset(paths.restored_folder(bench.config, "cells") / "curves.nc", engine="h5netcdf") as curves:
+        return curves.load()
 
 
 def test_pixel_metrics_equal_their_closed_forms(bench):
@@ -109,6 +114,8 @@ def test_blocks_of_any_size_give_the_same_numbers(tmp_path, bench, monkeypatch):
     monkeypatch.setattr(evaluate_module, "BLOCK", 64)
     monkeypatch.setattr(planes, "SLIVER", 16)
     small.evaluate()
+    for name in ("calibration_std", "calibration_rmse", "calibration_count"):
+        assert curves_of(small)[name].to_numpy() == pytest.approx(curves_of(bench)[name].to_numpy(), rel=1e-6), name
     for metric in (
         "psnr",
         "psnr_si",
@@ -139,7 +146,7 @@ def test_the_range_of_psnr_is_the_models_where_it_knows_one(tmp_path):
     assert bench.line("psnr")["unit"] == "dB (range 1000, 0.1-99.9 % of the training truth)"
 
 
-def test_with_relative_intensities_uncertainty_is_judged_after_an_affine_fit(tmp_path):
+def test_with_relative_intensities_uncertainty_and_power_are_judged_after_an_affine_fit(tmp_path):
     values = {}
     for name, gain, description in (("plain", 1, ""), ("scaled", 0.25, "intensities: relative\n"), ("naive", 0.25, "")):
         bench = Bench(tmp_path / name, edge=40)
@@ -150,7 +157,8 @@ def test_with_relative_intensities_uncertainty_is_judged_after_an_affine_fit(tmp
         folder.mkdir(parents=True)
         (folder / "model.yaml").write_text(f"name: x\n{description}")
         bench.evaluate()
-        values[name] = {metric: bench.value(metric) for metric in ("coverage", "spread_skill", "spearman_std")}
+        values[name] = {metric: bench.value(metric) for metric in ("coverage", "spread_skill", "spearman_std", "hf_power_ratio")}
+        values[name]["power of a sample"] = bench.value("hf_power_ratio", "sample")
         assert ("after an affine fit" in bench.line("coverage")["unit"]) == (name == "scaled")
     assert values["scaled"] == pytest.approx(values["plain"], rel=0.02)
     assert values["naive"]["coverage"] < 0.2 and values["naive"]["spread_skill"] < 0.3
@@ -172,3 +180,35 @@ def test_the_files_and_the_receipt_say_the_same(bench):
         assert float(curves["frequency"].max()) == pytest.approx(0.5 / PIXEL_UM, rel=0.02)
         assert curves.attrs["high_frequency_band"] == pytest.approx([0.15 / PIXEL_UM, 0.35 / PIXEL_UM])
         assert int(curves["calibration_count"].sum()) == bench.truth.size
+
+
+@pytest.mark.parametrize(("times", "depth"), [(2, 3), (4, 2)])
+def test_resolution_and_blur_are_measured_in_the_middle_of_the_stack(tmp_path, times, depth):
+    bench = Bench(tmp_path, edge=40, times=times, depth=depth, evaluation={"richardson_lucy_iterations": 0})
+    middle = np.zeros(bench.truth.shape, bool)
+    middle[times // 2, :, depth // 2] = True
+    bench.mean = np.where(middle, bench.mean, 500.0)  # an outer plane shows nothing, and blurs to nothing
+    bench.restore(["mean"])
+    bench.evaluate()
+    assert "without contrast" not in bench.line("frc_resolution")["reason"]
+    details = read_json(paths.evaluate_receipt(bench.config, "cells"))["details"]
+    assert details["channels"][0]["reblur_sigma_px"]["restored"] == pytest.approx(2.2, abs=0.3)
+
+
+def test_files_that_the_model_was_trained_on_or_chosen_by_are_counted_by_their_content(tmp_path):
+    bench = Bench(tmp_path, edge=40, evaluation={"richardson_lucy_iterations": 0})
+    bench.restore(["mean"])
+    files = {"renamed.tif": "a1", "renamed_target.tif": "b2", "flat.tif": "f1"}
+    write_json(paths.ingest_receipt(bench.config, "cells"), {"stage": "ingest", "read": files})
+
+    def seen(**splits):
+        data = [{"acquisition": split, "split": split, "files": {f"{split}.tif": digest}} for split, digest in splits.items()]
+        folder = paths.model_folder(bench.config)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.yaml").write_text(json.dumps({"name": "x", "data": data}))
+        table = bench.evaluate(flat_field="flat.tif").table
+        return [tuple(line) for line in table.loc[table["reference"] == "training data", ["channel", "metric", "value"]].to_numpy()]
+
+    assert seen(train="a1", val="c3") == [("actin", "trained_on", 1), ("tubulin", "trained_on", 1)]
+    assert seen(train="c3", val="b2") == [("actin", "chosen_by", 1), ("tubulin", "chosen_by", 1)]
+    assert seen(train="f1", val="c3") == []  # the flat field is of the instrument

@@ -2,8 +2,17 @@ import math
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
-from cvdm_core.quality.uncertainty import BINS, Calibration, bin_edges, expected_coverage, finite_sample_factor, spearman
+from cvdm_core.quality.uncertainty import (
+    BINS,
+    Calibration,
+    bin_edges,
+    expected_coverage,
+    finite_sample_factor,
+    neighbours_variance,
+    spearman,
+)
 
 PIXELS = 120_000
 
@@ -22,7 +31,7 @@ def gathered(truth, drawn, ddof=0, quantiles=(0.05, 0.95), pieces=3):
     lower, upper = np.quantile(drawn, quantiles, axis=0)
     calibration = Calibration(bin_edges(std), finite_sample_factor(len(drawn), ddof))
     for part in np.array_split(np.arange(PIXELS), pieces):
-        calibration.add(truth[part], mean[part], std[part], lower[part], upper[part])
+        calibration.add(truth[part], mean[part], std[part], lower[part], upper[part], std[part])
     return calibration
 
 
@@ -58,11 +67,33 @@ def test_the_calibration_curve_of_a_known_spread_is_the_diagonal():
     width = rng.uniform(0.5, 5, PIXELS)
     nothing = np.zeros(PIXELS)
     calibration = Calibration(bin_edges(width), factor=1.0)
-    calibration.add(width * rng.normal(size=PIXELS), nothing, width, nothing, nothing)
+    calibration.add(width * rng.normal(size=PIXELS), nothing, width, nothing, nothing, width)
     spread, error = calibration.curve
     assert len(spread) == BINS
     assert calibration.count == pytest.approx(PIXELS / BINS, abs=2)
     assert error == pytest.approx(spread, rel=0.04)
+
+
+def perfect_curve(width, grain, samples=8, seed=0):
+    """The curve of a perfect sampler on an image whose samples are correlated over about `grain` pixels."""
+    drawn = np.random.default_rng(seed).normal(size=(samples + 1, *width.shape))
+    drawn = gaussian_filter(drawn, (0, grain, grain)) if grain else drawn
+    truth, drawn = drawn[0] / drawn.std() * width, drawn[1:] / drawn.std() * width
+    std = drawn.std(0, ddof=1)
+    around = neighbours_variance(std)
+    calibration = Calibration(bin_edges(around), finite_sample_factor(samples, 1))
+    calibration.add(truth, drawn.mean(0), std, truth, truth, around)
+    return calibration.curve
+
+
+@pytest.mark.parametrize("grain", [0, 1])
+@pytest.mark.parametrize("kind", ["constant", "smooth"])
+def test_the_calibration_curve_of_a_perfect_sampler_of_few_samples_is_the_diagonal(kind, grain):
+    pattern = gaussian_filter(np.random.default_rng(1).normal(size=(640, 640)), 8)
+    width = 1 + 4 * np.clip(pattern / pattern.std() - 1, 0, None) * (kind == "smooth")
+    predicted, found = perfect_curve(width, grain)
+    assert found == pytest.approx(predicted, rel=0.04)
+    assert (predicted.max() / predicted.min() > 4) == (kind == "smooth")
 
 
 def test_blocks_do_not_change_the_sums():

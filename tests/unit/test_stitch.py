@@ -234,6 +234,22 @@ def test_a_planted_seam_is_found_and_a_seamless_image_is_not_accused():
     assert accused <= 2
 
 
+@pytest.mark.parametrize("axis", [0, 2])
+def test_a_movie_or_stack_of_one_structure_is_not_accused_and_its_seam_is_found(axis):
+    shape = [1, 1, 1, 128, 192]
+    shape[axis] = 20
+    accused = 0
+    for seed in range(20):
+        structure = smooth(seed, (1, 1, 1, 128, 192))
+        movie = structure + 0.3 * structure.std() * np.random.default_rng(seed).normal(size=shape)
+        found = seams_of(movie)
+        accused += found["p"] < 0.05
+        movie[..., 64:128] += 0.3
+        assert seams_of(movie)["p"] < 0.05
+    assert accused <= 2
+    assert found["segments"] == 7  # of 64 pixels, however many planes show them
+
+
 def test_a_blended_seam_is_found_by_its_flatness():
     image = smooth()
     for border in (64, 128, 192):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from register_folder import break_line
-from report_pages import BLIND, HOSTILE, SINGLE, TWO, read_index
+from report_pages import BLIND, HOSTILE, SINGLE, TWO, page, read_index
 from report_tree import add_acquisition, make_config, write_failure, write_model
 
 from cvdm_core import paths
@@ -16,6 +16,7 @@ from cvdm_core.acquisitions.register import register
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.lock import locked
+from cvdm_core.report.acquisition import write_report
 from cvdm_core.report.card import card_file
 from cvdm_core.sheet import read_sheet, write_sheet
 
@@ -37,6 +38,19 @@ def test_the_index_lists_all_rows_in_order_with_state_and_link(config: Config) -
     assert states == [f"state {state}" for state in ("restored", "restored", "restored", "not yet")]
     assert len(shown.all("img")) == 3
     assert "a-for_training" in {attributes.get("id") for attributes in shown.all("tr")}
+
+
+def test_the_mean_gain_is_that_of_test_acquisitions_which_the_model_has_not_seen(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    for name, split in (("fresh", "test"), ("judge", "val"), ("leaked", "test")):
+        add_acquisition(config, name, (64, 64), split=split)
+    with (paths.restored_folder(config, "leaked") / "metrics.tsv").open("a") as metrics:
+        metrics.write("leaked\tcvdm\ttest\tactin\tinput\ttrained_on\t2.0\tfiles\ttraining data\t\n")
+    for name in ("fresh", "judge", "leaked"):
+        write_report(config, name)
+    assert "mean gain in PSNR over the input (split test: 1)+6.8 dB" in read_index(config).words
+    assert "The model was trained on this image" in page(config, "leaked").words
+    assert "trained on" not in page(config, "fresh").words
 
 
 def test_the_index_says_what_failed_and_what_was_refused(tmp_path: Path) -> None:

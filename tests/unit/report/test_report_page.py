@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from report_pages import BLIND, HOSTILE, SINGLE, TWO, Page, page
 from report_tree import make_config
@@ -26,6 +28,13 @@ def test_the_page_says_in_words_what_was_gained(config: Config) -> None:
     assert "z plane 2 of 2" in page(config, TWO).words
 
 
+def test_the_page_says_that_few_denoising_steps_make_the_spread_too_small(config: Config) -> None:
+    warning = "With 5 denoising steps the spread is too small by construction"
+    assert page(config, TWO).words.count(warning) == 2
+    assert page(config, BLIND).words.count(warning) == 1  # no coverage without truth
+    assert "spread is too small" not in page(config, SINGLE).words
+
+
 def test_the_page_tells_the_settings_that_the_image_was_made_with(config: Config, tmp_path: Path) -> None:
     shutil.copytree(config.results, tmp_path / "results")
     moved = make_config(tmp_path)
@@ -36,15 +45,37 @@ def test_the_page_tells_the_settings_that_the_image_was_made_with(config: Config
     words = page(moved, BLIND).words
     assert "17 posterior samples were drawn with 23 denoising steps each" in words
     assert f"sha256 of its weights {'4f' * 8})" in words
+    assert "spread is too small" not in words
+
+
+def verdict_of(**channels: tuple[float, float]) -> tuple[str, str]:
+    """Return tone and sentence for channels with these figures of input and restored image [dB]."""
+    rows = [
+        (channel, image, "psnr_si", value, "dB", "truth", "")
+        for channel, values in channels.items()
+        for image, value in zip(("input", "restored"), values, strict=True)
+    ]
+    return tables.verdict(pd.DataFrame(rows, columns=list(tables.COLUMNS)), "the mean")
 
 
 def test_a_result_that_is_worse_than_its_input_is_called_so() -> None:
-    import pandas as pd
-
-    rows = [("a", "input", "psnr_si", 30.0, "dB", "truth", ""), ("a", "restored", "psnr_si", 28.0, "dB", "truth", "")]
-    tone, sentence = tables.verdict(pd.DataFrame(rows, columns=list(tables.COLUMNS)), "the mean")
+    tone, sentence = verdict_of(a=(30.0, 28.0))
     assert tone == "bad"
-    assert "do not use it" in sentence
+    assert "The restored image is further from the truth than the input is, so do not use it: " in sentence
+
+
+def test_a_channel_that_became_worse_is_named_however_much_the_others_gained() -> None:
+    tone, sentence = verdict_of(a=(25.0, 32.0), b=(30.0, 27.0), c=(30.0, 30.0))
+    assert tone == "bad"
+    assert "In the channel b (30.0 → 27.0 dB) the restored image is further from the truth than the input is" in sentence
+    assert "so do not use it there; mean of the channels: scale-invariant PSNR 28.3 → 29.7 dB" in sentence
+
+
+def test_a_channel_that_gained_nothing_keeps_the_verdict_from_being_good() -> None:
+    tone, sentence = verdict_of(a=(25.0, 32.0), b=(30.0, 30.05), c=(math.inf, math.inf))
+    assert tone == "flat"
+    assert "In the channels b (30.0 → 30.1 dB), c (∞ → ∞ dB) the restored image is no closer to the truth" in sentence
+    assert verdict_of(a=(25.0, 32.0), b=(30.0, 31.0))[0] == "good"
 
 
 def test_without_a_truth_the_page_says_what_is_not_known(config: Config) -> None:
