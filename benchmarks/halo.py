@@ -1,7 +1,7 @@
 """How much context a shard needs: difference to the image restored whole, for each halo, and what the halo costs.
 
     python benchmarks/halo.py --model models/cvdm
-    python benchmarks/halo.py                          # default network with random weights: the hardest case
+    python benchmarks/halo.py                          # default network with random weights
     python benchmarks/halo.py --precision bfloat16     # what the split into shards costs there, and the distance to float32
 
 One synthetic plane is restored whole, and in shards that see `halo` pixels of context, with the same noise at every pixel. Differences are

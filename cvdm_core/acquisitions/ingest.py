@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -22,7 +24,7 @@ from cvdm_core import paths
 from cvdm_core.acquisitions.measure import open_chosen, stored_dtype
 from cvdm_core.acquisitions.mosaics import open_mosaic
 from cvdm_core.config import Config, StoreSettings
-from cvdm_core.errors import UserError
+from cvdm_core.errors import DamagedInputError, UserError
 from cvdm_core.files import PARTIAL
 from cvdm_core.images.acquired import Planes
 from cvdm_core.images.certificate import ATTRIBUTE
@@ -33,7 +35,7 @@ from cvdm_core.images.omezarr_metadata import ImageInfo, display_windows, target
 from cvdm_core.images.publishing import publish
 from cvdm_core.images.pyramid_writer import PyramidWriter, nested
 from cvdm_core.images.tiff_header import TiffHeader
-from cvdm_core.images.tiles import shards
+from cvdm_core.images.tiles import Shard, shards
 from cvdm_core.records.receipts import Receipt, sha256_file, stage
 from cvdm_core.records.verify import folder_checksums
 from cvdm_core.sheet import Acquisition, find_acquisition
@@ -50,6 +52,7 @@ class _Image:
     """One TIFF and the store it becomes."""
 
     role: str
+    path: str
     planes: Planes
     final: Path
     info: ImageInfo
@@ -73,7 +76,8 @@ def ingest(config: Config, acquisition: str) -> None:
     Raises
     ------
     UserError
-        If the sheet has no such registered row, or a TIFF is missing, damaged, or not what was registered. No store has changed then.
+        If the sheet has no such registered row, or a TIFF is missing, damaged, not what was registered, or holds NaN or infinity. No
+        store has changed then.
     """
     with stage(paths.ingest_receipt(config, acquisition), "ingest", acquisition, config.results) as receipt, ExitStack() as open_files:
         row = find_acquisition(config.acquisitions, acquisition)
@@ -124,7 +128,7 @@ def _opened_input(config: Config, row: Acquisition) -> Iterator[_Image]:
         info = _info(row, header, "input", row.input, 1)
         if isinstance(planes, MosaicPlanes):
             info.attributes[MOSAIC] = planes.mosaic.to_json()
-        yield _Image("input", planes, paths.raw_store(config, row.acquisition), info, _stamps(planes))
+        yield _Image("input", row.input, planes, paths.raw_store(config, row.acquisition), info, _stamps(planes))
 
 
 @contextmanager
@@ -138,7 +142,7 @@ def _opened_target(config: Config, row: Acquisition) -> Iterator[_Image]:
                 f"{row.shape} (T, C, Z, Y, X); run `cvdm register` again."
             )
         info = _info(row, header, "target", row.target, scale)
-        yield _Image("target", planes, paths.target_store(config, row.acquisition), info, _stamps(planes))
+        yield _Image("target", row.target, planes, paths.target_store(config, row.acquisition), info, _stamps(planes))
 
 
 @contextmanager
@@ -199,11 +203,26 @@ def _write(image: _Image, store: StoreSettings, progress: Progress) -> dict[str,
     written: dict[str, list[Any]] = {}
     for region in regions if header.by_rows else nested(header.shape, store.shard):
         plane = image.planes.read(region.t, region.c, region.z, region.y, region.x)
+        if plane.dtype.kind == "f" and not np.isfinite(plane).all():
+            raise _not_finite(image, region, plane, store.shard)
         written.update(writer.write(region, plane.astype(dtype, copy=False)))
         progress.advance(bar)
     if header.ome_xml is not None:
         write_ome_xml(image.partial, header.ome_xml)
     return written
+
+
+def _not_finite(image: _Image, region: Shard, plane: NDArray[Any], edge: int) -> DamagedInputError:
+    """Return what is said of a region of a plane that holds NaN or infinity: all that is computed of it would be no number either."""
+    rows, columns = np.nonzero(~np.isfinite(plane))
+    pieces = shards((1, 1, 1, *image.planes.header.shape[3:]), edge)
+    read = (image.planes.read(region.t, region.c, region.z, piece.y, piece.x) for piece in pieces)
+    count = sum(np.count_nonzero(~np.isfinite(pixels)) for pixels in read)
+    return DamagedInputError(
+        f"{image.path}: pixels are NaN or infinite: {count:,} in the plane t {region.t}, c {region.c}, z {region.z}, one of them at "
+        f"y {region.y.start + rows[0]}, x {region.x.start + columns[0]} (counted from 0); set them to a number, or crop the image, and "
+        "save it again."
+    )
 
 
 def _certified(images: list[_Image], row: Acquisition) -> Certified:

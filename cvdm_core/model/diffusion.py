@@ -69,6 +69,10 @@ class Restorer(nn.Module):
         """Tiles whose origins are multiples of this many pixels agree with the whole image."""
         return self.spec.stride
 
+    def is_finite(self) -> bool:
+        """Whether every weight is a number; one that is not makes NaN of whole images."""
+        return bool(torch.stack([weights.isfinite().all() for weights in self.parameters()]).all())
+
     def times(self, steps: int) -> list[float]:
         """Return the default grid of `steps` + 1 times from 1 down to 0; it depends on the weights, never on an image."""
         return time_grid(steps, self.schedule.reference_gamma)

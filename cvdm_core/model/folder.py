@@ -16,6 +16,7 @@ import safetensors.torch
 import yaml
 from safetensors import SafetensorError
 
+from cvdm_core.errors import UserError
 from cvdm_core.model import ModelSpec, Restorer, build_model
 from cvdm_core.model.description import DESCRIPTION, FORMAT, WEIGHTS, ChannelMaps, DescribedModel, read_description, unusable
 
@@ -49,7 +50,13 @@ def save_model(
         By channel name, see `ChannelMaps`.
     settings, info : mapping
         Plain values: the training's settings, and at least `name`; kept in `model.yaml` for people and provenance.
+
+    Raises
+    ------
+    UserError
+        If a weight is NaN or infinite.
     """
+    _check_finite(folder, restorer)
     weights = {name: value.detach().cpu().contiguous() for name, value in restorer.state_dict().items()}
     data = safetensors.torch.save(weights)
     digest = hashlib.sha256(data).hexdigest()
@@ -72,7 +79,7 @@ def load_model(folder: str | Path) -> LoadedModel:
     Raises
     ------
     UserError
-        If a file is missing or damaged, or the weights are not those that `model.yaml` names.
+        If a file is missing or damaged, the weights are not those that `model.yaml` names, or one is NaN or infinite.
     """
     described, weights = read_description(folder)
     try:
@@ -80,5 +87,11 @@ def load_model(folder: str | Path) -> LoadedModel:
         restorer.load_state_dict(safetensors.torch.load(weights))
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise unusable(folder, error) from None
+    _check_finite(folder, restorer)
     restorer.eval().requires_grad_(False)
     return LoadedModel(**vars(described), restorer=restorer)
+
+
+def _check_finite(folder: str | Path, restorer: Restorer) -> None:
+    if not restorer.is_finite():
+        raise UserError(f"{folder}: weights of this model are NaN or infinite, so it restores nothing; run `cvdm train` again.")

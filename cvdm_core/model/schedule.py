@@ -202,13 +202,15 @@ class Schedule(nn.Module):
         return self._time_values(times.reshape(-1, 1, 1, 1))
 
     def _time_values(self, t: Tensor) -> TimeValues:
-        if self.time is not None:
-            values: TimeValues = self.time(t)
-            return values
-        if self.integral_net is not None and self.tau_net is not None:
-            integral, slope, curve = self.integral_net(t)
-            return TimeValues(integral, slope, curve, tau=self.tau_net(t)[0])
-        return linear_time(t) if self.kind == "linear" else cosine_time(t, self.fixed_lambda)
+        """Return B and its derivatives in the precision of t, whatever autocast says: 1 - gamma near t = 0 is nothing in bfloat16."""
+        with torch.autocast(t.device.type, enabled=False):
+            if self.time is not None:
+                values: TimeValues = self.time(t)
+                return values
+            if self.integral_net is not None and self.tau_net is not None:
+                integral, slope, curve = self.integral_net(t)
+                return TimeValues(integral, slope, curve, tau=self.tau_net(t)[0])
+            return linear_time(t) if self.kind == "linear" else cosine_time(t, self.fixed_lambda)
 
 
 def _gamma(integral: Tensor, lam: Tensor) -> Tensor:

@@ -106,7 +106,8 @@ def _restore(config: Config, plan: Plan, model: LoadedModel, missing: list[Shard
             for quantity, plane in restorer.restore(shard).items():
                 if not np.isfinite(plane).all():
                     raise UserError(
-                        f"{label}: the model makes values of shard {shard.index} that are no numbers; look at its training curves."
+                        f"{label}: the model makes values of shard {shard.index} that are no numbers; look for absurd pixels in the input, "
+                        "and at the model's training curves."
                     )
                 files |= write_region(plan.partial, shard, plane, path_in_store(quantity))
                 ranges[quantity] = (float(plane.min()), float(plane.max()))

@@ -38,7 +38,8 @@ def train(config: Config) -> None:
     Raises
     ------
     UserError
-        If the sheet has no training pairs or mixes splits, a pair does not fit, or a saved state is damaged.
+        If the sheet has no training pairs or mixes splits, a pair does not fit, a saved state is damaged, or the loss or the weights
+        become NaN or infinite.
     SystemExit
         After SIGTERM, once the state is saved.
     """

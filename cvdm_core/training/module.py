@@ -104,6 +104,10 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]  # Lightning is 
         torch._foreach_lerp_(list(self.average.values()), [weights[name] for name in self.average], 1 - decay)
         self.step += 1
 
+    def is_finite(self) -> bool:
+        """Whether the weights, and the losses of this process since the last point of the curves, are numbers."""
+        return bool(self.losses["loss"].isfinite()) and self.restorer.is_finite()
+
     def moments(self) -> Tensors:
         """Return Adam's state as flat tensors, see `TrainingState.moments`."""
         stored: dict[int, dict[str, torch.Tensor]] = self.trainer.optimizers[0].state_dict()["state"]

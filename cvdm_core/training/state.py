@@ -82,7 +82,7 @@ def load_state(path: Path) -> TrainingState | None:
     Raises
     ------
     UserError
-        If the file is damaged.
+        If the file is damaged, or holds NaN or infinity.
     """
     if not path.is_file():
         return None
@@ -93,6 +93,8 @@ def load_state(path: Path) -> TrainingState | None:
             for full_name in stored.keys():  # noqa: SIM118 (no mapping)
                 name, key = full_name.split("/", 1)
                 tensors[name][key] = stored.get_tensor(full_name)
+        if not all(value.isfinite().all() for values in tensors.values() for value in values.values()):
+            raise ValueError("NaN or infinity")
         rows = [(int(step), str(name), float(value)) for step, name, value in plain.pop("rows")]
         everything: dict[str, Any] = {**plain, **tensors, "rows": rows}
         return TrainingState(**everything)

@@ -7,6 +7,7 @@ and nothing of it stands twice.
 from __future__ import annotations
 
 import copy
+import math
 import signal
 import sys
 import time
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cvdm_core.cluster.clock import Deadline
-from cvdm_core.errors import TimeUpError
+from cvdm_core.errors import TimeUpError, UserError
 from cvdm_core.model import Restorer
 from cvdm_core.training.module import TrainingModule, learning_rate
 from cvdm_core.training.pictures import draw_validation
@@ -91,16 +92,21 @@ class Watch(pl.Callback):  # type: ignore[misc]  # Lightning is not typed strict
         """Look after the step that was just taken. Callbacks come before the module's own hook, so it is asked to finish the step."""
         module = _module(pl_module)
         module.finish_step()
-        told, time_is_up = (_in_any_process(trainer, said) for said in (self._told_to_end, self._deadline.comes_within()))
-        time_is_up = time_is_up and module.step < module.settings.steps
+        overdue = trainer.is_global_zero and time.monotonic() - self._saved_at > SAVE_SECONDS
+        said = self._told_to_end, self._deadline.comes_within(), overdue
+        told, time_is_up, overdue = (_in_any_process(trainer, one) for one in said)
+        last = module.step == module.settings.steps
+        time_is_up = time_is_up and not last
+        curves, validates, saves = (last or module.step % every == 0 for every in (CURVE_EVERY, self._validate_every, self._save_every))
+        saves = saves or overdue or told or time_is_up
+        if curves or validates or saves:  # not after each step: a GPU would stand idle until the answer is known
+            self._check_finite(trainer, module)
         if trainer.is_global_zero:
-            last = module.step == module.settings.steps
-            if module.step % CURVE_EVERY == 0 or last:
+            if curves:
                 self._add_curves(trainer, module)
-            if module.step % self._validate_every == 0 or last:
+            if validates:
                 self._validate(trainer, module)
-            due = module.step % self._save_every == 0 or time.monotonic() - self._saved_at > SAVE_SECONDS
-            if due or last or told or time_is_up:
+            if saves:
                 self._save(module)
             if self._bar:
                 self._bar.update(self._bar.task_ids[0], completed=module.step)
@@ -131,6 +137,13 @@ class Watch(pl.Callback):  # type: ignore[misc]  # Lightning is not typed strict
             self._bar.stop()
             self._bar = None
 
+    def _check_finite(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        if _in_any_process(trainer, not module.is_finite()):
+            raise UserError(
+                f"training {self._name}: the loss or the weights became NaN or infinite by step {module.step}; this is not saved, and what "
+                "was saved before is kept; lower training.learning_rate, or look for absurd values among the pixels of the pairs."
+            )
+
     def _add_curves(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         count = module.step % CURVE_EVERY or CURVE_EVERY
         values = {f"train/{name}": float(total) / count for name, total in sorted(module.losses.items())}
@@ -146,8 +159,9 @@ class Watch(pl.Callback):  # type: ignore[misc]  # Lightning is not typed strict
         scores = {"input": samples.condition, "sample": samples.sample, "mean": samples.mean}
         quality = {f"val/psnr_{name}": samples.psnr(image) for name, image in scores.items()}
         self._add(trainer, module.step, {**{f"val/{name}": value for name, value in losses.items()}, **quality})
-        if self.state.best_loss is None or losses["loss"] < self.state.best_loss:
-            self.state.best_loss, self.state.best_step = losses["loss"], module.step
+        loss = losses["loss"]
+        if math.isfinite(loss) and (self.state.best_loss is None or loss < self.state.best_loss):
+            self.state.best_loss, self.state.best_step = loss, module.step
             self.state.best = {name: value.clone() for name, value in module.average.items()}
         pictures = self.folder / "validation"
         pictures.mkdir(parents=True, exist_ok=True)

@@ -17,14 +17,14 @@ from cvdm_core.training.problem import prepare
 from cvdm_core.training.state import TrainingState, load_state
 from cvdm_core.training.watch import STATE_FILE
 
-# Eight starts of Python with torch and Lightning: a minute of CPU time.
+# Ten starts of Python with torch and Lightning: a minute of CPU time.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SCRIPT = Path(__file__).with_name("ddp_training.py")
 
 
 def trained(tree: Path, models: Path, why: str = "nothing", step: int = 0) -> subprocess.CompletedProcess[str]:
-    """Train on two processes, of which the second is out of time, or told to end, after so many steps."""
+    """Train on two processes, of which the second is out of time, or told to end, after so many steps, or reads an absurd pixel."""
     path = os.pathsep.join([str(SCRIPT.parent), str(SCRIPT.parents[2])])
     return subprocess.run(
         [sys.executable, str(SCRIPT), str(tree), str(models), why, str(step)],
@@ -72,3 +72,10 @@ def test_two_processes_train_one_model_and_go_on_with_the_same_bits_after_one_of
         assert ours and ours.keys() == theirs.keys()
         assert all(torch.equal(value, theirs[key]) for key, value in ours.items()), name
     assert states[0].rows == states[1].rows
+
+
+def test_two_processes_stop_together_when_the_loss_of_one_is_no_number(tree: Path, tmp_path: Path) -> None:
+    """The one that went on would wait for the other for ever."""
+    spoilt = trained(tree, tmp_path, "pixel", 3)
+    assert spoilt.returncode != 0 and spoilt.stderr.count("UserError: training tiny: the loss") == 2, spoilt.stderr
+    assert not list(tmp_path.rglob(STATE_FILE))

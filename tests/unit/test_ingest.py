@@ -177,6 +177,29 @@ def test_a_changed_or_damaged_tiff_changes_no_store(world: Any, change: str) -> 
     assert note["class"] == ("damaged input" if damaged else "configuration")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "options"), [("a.tif", np.nan, {}), ("b.tif", np.inf, {}), ("b.tif", -np.inf, {"compression": "zlib"})]
+)
+def test_pixels_that_are_no_numbers_are_counted_and_named_and_change_no_store(
+    tmp_path: Path, name: str, value: float, options: dict[str, Any]
+) -> None:
+    """One of them in a target would make all weights of a model NaN, one in an input a whole restoration."""
+    images = {"a.tif": pixels((1, 2, 1, 40, 40), "float32"), "b.tif": pixels((1, 2, 1, 80, 80), "float32")}
+    tiff, target = (write_ome_tiff(tmp_path / file, array) for file, array in images.items())
+    config = config_of(tmp_path, row_of("cells", tiff, target))
+    ingest(config, "cells")
+    before = digests(tmp_path / "results")
+    images[name][0, 1, 0, [35, 7, 39], [2, 38, 39]] = value
+    write_ome_tiff(tmp_path / name, images[name], **options)
+    with pytest.raises(UserError) as caught:
+        ingest(config, "cells")
+    named = f"{tmp_path / name}: pixels are NaN or infinite: 3 in the plane t 0, c 1, z 0, one of them at y 7, x 38 (counted from 0);"
+    assert str(caught.value).startswith(named)
+    assert read_json(tmp_path / "results" / ".failures" / "ingest.cells.json")["class"] == "damaged input"
+    assert {file: digest for file, digest in digests(tmp_path / "results").items() if ".failures" not in file} == before
+    assert sorted(path.name for path in (tmp_path / "results" / "cells").iterdir()) == ["ingest.json", "raw.ome.zarr", "target.ome.zarr"]
+
+
 def test_a_tiff_that_breaks_off_inside_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiff = write_ome_tiff(tmp_path / "a.tif", pixels((1, 1, 1, 70, 70)))
     config = config_of(tmp_path, row_of("cells", tiff))

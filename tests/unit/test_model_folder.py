@@ -1,6 +1,9 @@
 """Claims about the model folder: it comes back as it was, and what is damaged is named in one sentence."""
 
+import hashlib
+
 import pytest
+import safetensors.torch
 import torch
 import yaml
 
@@ -68,6 +71,21 @@ def test_damaged_weights_are_refused(folder, change):
     path = folder / "weights.safetensors"
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(UserError, match=r"not the weights that model\.yaml names"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_neither_saved_nor_loaded(folder, value):
+    restorer = build_model(SPEC, seed=3)
+    restorer.denoiser.last.bias.data[0] = value
+    before = (folder / "weights.safetensors").read_bytes()
+    with pytest.raises(UserError, match=r"tiny: weights of this model are NaN or infinite.*cvdm train"):
+        save_model(folder, restorer, SPEC, {"actin": MAPS}, {}, {"name": "tiny"})
+    assert (folder / "weights.safetensors").read_bytes() == before
+    data = safetensors.torch.save({name: weights.contiguous() for name, weights in restorer.state_dict().items()})
+    (folder / "weights.safetensors").write_bytes(data)
+    damage(folder, weights_sha256=hashlib.sha256(data).hexdigest())
+    with pytest.raises(UserError, match=r"tiny: weights of this model are NaN or infinite.*cvdm train"):
         load_model(folder)
 
 

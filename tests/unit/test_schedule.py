@@ -144,3 +144,19 @@ def test_noise_level_given_to_the_network_rises_with_the_signal() -> None:
         levels = Schedule(ScheduleSpec(kind=kind)).level(torch.linspace(0, 1, 20))  # type: ignore[arg-type]
         assert levels.isfinite().all()
         assert (levels.diff() < 0).all(), kind
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_autocast_to_bfloat16_changes_no_bit_of_the_schedule(kind: str) -> None:
+    schedule = random_schedule(kind, 19).float()
+    condition, t = random_condition(19).float(), torch.tensor([1e-4, 0.3, 0.97])
+
+    def values() -> list[torch.Tensor]:
+        lam = schedule.condition(condition)
+        return [lam, *vars(schedule.derivatives(t, lam)).values(), schedule.gamma(0.01, lam), schedule.level(t)]
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = values()
+    for wanted, value in zip(values(), found, strict=True):
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, wanted, rtol=0, atol=0)

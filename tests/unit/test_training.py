@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,14 @@ from cvdm_core.errors import TimeUpError, UserError
 from cvdm_core.model.folder import load_model
 from cvdm_core.paths import model_folder, train_receipt
 from cvdm_core.records.receipts import read_json, sha256_file
+from cvdm_core.training import crops
 from cvdm_core.training import fit as fit_module
 from cvdm_core.training import watch as watch_module
 from cvdm_core.training.fit import fit, train
 from cvdm_core.training.module import learning_rate, step_seed
 from cvdm_core.training.pictures import bar_length
 from cvdm_core.training.problem import prepare
-from cvdm_core.training.state import load_state
+from cvdm_core.training.state import load_state, save_state
 from cvdm_core.training.watch import STATE_FILE
 
 
@@ -126,6 +128,37 @@ def test_a_damaged_state_is_refused_in_one_sentence(folder, tmp_path):
         fit(problem)
 
 
+@pytest.mark.parametrize(("objective", "pixel"), [("diffusion", np.nan), ("regression", 1e25)])
+def test_a_training_whose_loss_is_no_number_stops_and_keeps_the_state_before(folder, tmp_path, no_pictures, monkeypatch, objective, pixel):
+    """In a regression the gradient of an absurd pixel is clipped to nothing, so that the weights do not show it."""
+    batch = crops.TrainingBatches.__getitem__
+
+    def spoilt(self, step):
+        condition, target = batch(self, step)
+        target[0, 0, 3, 4] = pixel if step == 12 else target[0, 0, 3, 4]
+        return condition, target
+
+    config = tiny_config(folder, model={"objective": objective})
+    config = config.model_copy(update={"models": str(tmp_path), "results": str(tmp_path / "results")})
+    (tmp_path / "results").symlink_to(Path(folder, "results"))
+    monkeypatch.setattr(crops.TrainingBatches, "__getitem__", spoilt)
+    with pytest.raises(UserError, match=r"training tiny: the loss or the weights became NaN or infinite by step 15; .* is kept"):
+        train(config)
+    assert json.loads((tmp_path / "results/.failures/train.tiny.json").read_text())["class"] == "configuration"
+    monkeypatch.setattr(crops.TrainingBatches, "__getitem__", batch)
+    problem = prepare(config)
+    assert load_state(problem.state_folder / STATE_FILE).step == 10
+    assert fit(problem).step == 24
+
+
+def test_a_state_with_weights_that_are_no_numbers_is_refused(folder, tmp_path, undisturbed):
+    path = tmp_path / "state.safetensors"
+    state = replace(undisturbed, average={"denoiser.last.bias": torch.tensor([torch.nan])})
+    save_state(path, state)
+    with pytest.raises(UserError, match=r"state\.safetensors: this state .* damaged; delete it"):
+        load_state(path)
+
+
 def test_other_settings_or_data_have_another_state_and_unimportant_ones_the_same(folder, tmp_path):
     first = problem_of(folder, tmp_path).state_folder
     assert problem_of(folder, tmp_path, workers=2, save_every=3).state_folder == first
@@ -141,8 +174,9 @@ def test_the_loss_falls_and_the_mean_of_samples_beats_the_input(folder, tmp_path
     assert final["val/psnr_mean"] > final["val/psnr_input"] + 0.5
 
 
-def test_validation_weights_are_those_with_the_lowest_loss(folder, tmp_path, no_pictures, monkeypatch):
-    losses = iter([{"loss": 3.0}, {"loss": 1.0}, {"loss": 2.0}])
+@pytest.mark.parametrize("first", [3.0, np.nan, np.inf])
+def test_validation_weights_are_those_with_the_lowest_loss(folder, tmp_path, no_pictures, monkeypatch, first):
+    losses = iter([{"loss": first}, {"loss": 1.0}, {"loss": 2.0}])
     monkeypatch.setattr("cvdm_core.training.validation.Validation.losses", lambda *_: next(losses))
     state = fit(problem_of(folder, tmp_path))
     assert (state.best_step, state.best_loss, state.weights_step) == (16, 1.0, 16)
