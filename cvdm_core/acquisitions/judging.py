@@ -11,12 +11,10 @@ from typing import Any
 from cvdm_core import paths
 from cvdm_core.acquisitions.arrivals import (
     Evidence,
-    arriving_files,
+    Folders,
     check_complete,
     evidence_of,
-    files_of,
     key_of,
-    missing_marker,
     moment,
     printable,
     quiet_since,
@@ -34,13 +32,15 @@ AGAIN = "it is looked at again at every `cvdm register --inbox`"
 
 @dataclass
 class Look:
-    """One look at the inbox. `entries` holds what is true now, by the ledger's key."""
+    """One look at the inbox. `entries` holds what is true now, by the ledger's key; `read` what `check_complete` found."""
 
     config: Config
     inbox: Path
     now: float
     ledger: Ledger
     entries: dict[str, Entry] = field(default_factory=dict)
+    folders: Folders = field(default_factory=Folders)
+    read: dict[Candidate, tuple[tuple[Path, ...], int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Read the sheet."""
@@ -60,9 +60,16 @@ class Look:
         candidates, refusals = find_candidates([self.inbox], lambda path: key_of(path) in self.rows)
         self.inputs = {key_of(candidate.input) for candidate in candidates}
         self.recheck_registered()
-        complete = []
+        opened: dict[str, Candidate] = {}
         for candidate in candidates:
-            entry = self.guarded(candidate, self.judge)
+            if entry := self.guarded(candidate, self.judge):
+                self.entries[entry.file] = entry
+                if entry.state == "complete":
+                    opened[entry.file] = candidate
+        self.folders = Folders()  # looked at anew: what has not changed while it was read is complete
+        complete = []
+        for key, candidate in opened.items():
+            entry = self.guarded(candidate, partial(self.confirmed, self.entries.pop(key)))
             if entry is not None and entry.state == "complete":
                 complete.append(candidate)
                 before = self.ledger.latest.get(entry.file)
@@ -120,7 +127,7 @@ class Look:
 
     def registered_files(self, rows: list[Acquisition], others: Iterable[str]) -> list[Path]:
         """Return every file of an acquisition in the sheet."""
-        files = set(files_of(_named(rows)))
+        files = set(self.folders.files_of(_named(rows)))
         return sorted(files | {Path(rows[0].input).parent / name for name in others})
 
     def guarded(self, candidate: Candidate, judge: Callable[[Candidate], Entry | None]) -> Entry | None:
@@ -140,7 +147,7 @@ class Look:
         key = key_of(candidate.input)
         if (key in self.entries and not self.lacks_target(candidate)) or key in self.targets:
             return None
-        own = {key_of(path) for path in files_of([candidate.input])}
+        own = {key_of(path) for path in self.folders.files_of([candidate.input])}
         owners = sorted({self.taken[path] for path in own & self.taken.keys()} - {row.acquisition for row in self.rows.get(key, [])})
         if owners and own <= self.taken.keys():
             return None
@@ -168,14 +175,14 @@ class Look:
     def waits(self, candidate: Candidate) -> Entry:
         """Return `arriving` with the reason, or `complete` as far as can be told without opening a file."""
         entry = self.quiet(candidate)
-        missing = missing_marker(candidate, self.inbox, self.config.inbox.marker) if entry.state == "complete" else ""
+        missing = self.folders.missing_marker(candidate, self.inbox, self.config.inbox.marker) if entry.state == "complete" else ""
         if not missing:
             return entry
         return entry.model_copy(update={"state": "arriving", "reason": printable(f"{missing}; {AGAIN}.")})
 
     def quiet(self, candidate: Candidate) -> Entry:
         """Return `arriving` while the files change or changed lately, and `complete` otherwise."""
-        found = evidence_of(arriving_files(candidate, self.inbox))
+        found = self.folders.evidence(candidate, self.inbox)
         before = self.ledger.latest.get(key_of(candidate.input))
         known = before if before and before.state != "gone" else None
         since = quiet_since(found, known.digest if known else "", known.since if known else self.now, self.now)
@@ -189,7 +196,7 @@ class Look:
     def opened(self, candidate: Candidate, waiting: Entry) -> Entry:
         """Return the state of a quiet acquisition after a look into its files."""
         try:
-            files, images = check_complete(candidate)
+            self.read[candidate] = check_complete(candidate)
         except PartOfSet as error:
             if key_of(error.first) in self.inputs:
                 reason = f"it is a part of {error.first.name}, which is not registered yet; {AGAIN}."
@@ -198,10 +205,15 @@ class Look:
         except UserError as error:
             reason = f"nothing has changed since {moment(waiting.since)}, but it is not complete: {error} When its files change, {AGAIN}."
             return waiting.model_copy(update={"state": "failed", "act": True, "reason": printable(reason)})
+        return waiting
+
+    def confirmed(self, waiting: Entry, candidate: Candidate) -> Entry:
+        """Return the state of an acquisition that was whole when it was opened, after another look at all its files."""
         again = self.waits(candidate)
         if again.digest != waiting.digest:
             return again
-        others = set(files) - set(files_of([candidate.input, candidate.target or ""]))
+        files, images = self.read[candidate]
+        others = set(files) - set(self.folders.files_of([candidate.input, candidate.target or ""]))
         for file in sorted(others) if candidate.input.parent == self.inbox else ():
             part = self.quiet(Candidate(file.name, file))
             if part.state == "arriving":
