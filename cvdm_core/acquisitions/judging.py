@@ -28,6 +28,8 @@ from cvdm_core.images.tiff_images import PartOfSet
 from cvdm_core.sheet import Acquisition, read_rows
 
 AGAIN = "it is looked at again at every `cvdm register --inbox`"
+DAMAGED = "damaged input"
+"""Kind of the failure of a stage whose sentence asks for other files."""
 
 
 @dataclass
@@ -95,6 +97,8 @@ class Look:
             if not entry.acquisitions or entry.inbox != key_of(self.inbox) or entry.named != _named(rows):
                 continue
             found = self.recheck(entry, rows)
+            if found.state == "changed" and entry.kind == DAMAGED:
+                continue  # copied again, as it was asked for: it arrives anew
             if found.state in ("gone", "failed") or all(row.registered for row in rows):
                 self.entries[key] = found
 
@@ -123,7 +127,7 @@ class Look:
             f"{rows[0].input}: it changed after registration: {found}; it was {then}. Bring the old files back, or, if the new ones "
             f"are right, remove the row `{name}` from {self.config.acquisitions}, and they are registered anew."
         )
-        return entry.model_copy(update={"state": "changed", "act": True, "reason": printable(reason)})
+        return entry.model_copy(update={"state": "changed", "act": True, "kind": "", "reason": printable(reason)})
 
     def registered_files(self, rows: list[Acquisition], others: Iterable[str]) -> list[Path]:
         """Return every file of an acquisition in the sheet."""
@@ -256,6 +260,8 @@ class Look:
         """Return the state of what the ledger knows and the inbox does not hold (any more) as an acquisition of its own."""
         if entry.state == "gone":
             return entry
+        if entry.kind == DAMAGED and entry.named == _named(self.rows.get(entry.file, [])):
+            return entry  # of a series that is copied again not all is there yet
         reason = "it is not there any more, or belongs to another acquisition now; nothing was registered from it."
         if entry.acquisitions:
             reason = "it is not in the sheet any more, and not in the inbox as it was."
