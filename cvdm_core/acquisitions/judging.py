@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cvdm_core import paths
 from cvdm_core.acquisitions.arrivals import (
     Evidence,
     Folders,
@@ -21,9 +20,10 @@ from cvdm_core.acquisitions.arrivals import (
 )
 from cvdm_core.acquisitions.candidates import Candidate, find_candidates
 from cvdm_core.acquisitions.ledger import Entry, Ledger
+from cvdm_core.acquisitions.progress import is_ingested, note_arrival
 from cvdm_core.acquisitions.refusals import Refusal
 from cvdm_core.config import Config
-from cvdm_core.errors import UserError
+from cvdm_core.errors import DiskError, UserError
 from cvdm_core.images.tiff_images import PartOfSet
 from cvdm_core.sheet import Acquisition, read_rows
 
@@ -110,7 +110,7 @@ class Look:
             self.taken |= {key_of(file): name for file in files}
             found = evidence_of(files)
         except FileNotFoundError as error:
-            lost = not all(paths.ingest_receipt(self.config, row.acquisition).exists() for row in rows)
+            lost = not all(is_ingested(self.config, row.acquisition) for row in rows)
             reason = f"{error.filename}: it is not there any more; it was ingested before."
             if lost:
                 reason = (
@@ -145,6 +145,8 @@ class Look:
             return None  # it vanished while it was looked at: the ledger, if it knows it, says so
         except OSError as error:
             return self.entry(candidate, state="failed", act=True, reason=_unreadable(error))
+        except DiskError as error:
+            return self.entry(candidate, state="failed", act=True, reason=str(error))
 
     def judge(self, candidate: Candidate) -> Entry | None:
         """Return the state of one acquisition that lies in the inbox, or None where it is none of its own."""
@@ -234,6 +236,9 @@ class Look:
 
     def registered(self, entry: Entry, rows: list[Acquisition]) -> Entry:
         """Return the state of an acquisition that stands measured in the sheet, with the evidence to compare with from now on."""
+        if entry.file in self.ledger.latest:  # else the ledger was lost, and a whole archive might be read
+            for row in rows:
+                note_arrival(self.config, row)
         found = evidence_of(self.registered_files(rows, entry.others))
         facts = {"digest": found.digest, "files": found.files, "bytes": found.bytes, "newest": found.newest}
         names = tuple(row.acquisition for row in rows)
@@ -246,15 +251,18 @@ class Look:
         self.read_sheet()
         problems = {refusal.file: refusal.problem for refusal in refusals}
         for candidate in complete:
-            entry = self.entries[key_of(candidate.input)]
-            rows = self.rows.get(key_of(candidate.input), [])
-            said = [problems[str(path)] for path in (candidate.input, candidate.target) if str(path) in problems]
-            if said:
-                self.entries[entry.file] = _refused(entry, said[0])
-            elif rows and all(row.registered for row in rows):
-                self.entries[entry.file] = self.registered(entry, rows)
+            if entry := self.guarded(candidate, partial(self.settled, problems)):
+                self.entries[entry.file] = entry
         mine = {str(path) for candidate in complete for path in (candidate.input, candidate.target)}
         return [refusal for refusal in refusals if refusal.file not in mine]
+
+    def settled(self, problems: Mapping[str, str], candidate: Candidate) -> Entry:
+        """Return the state of a complete acquisition after its registration; `problems` by the file that was refused."""
+        entry = self.entries[key_of(candidate.input)]
+        rows = self.rows.get(key_of(candidate.input), [])
+        if said := [problems[str(path)] for path in (candidate.input, candidate.target) if str(path) in problems]:
+            return _refused(entry, said[0])
+        return self.registered(entry, rows) if rows and all(row.registered for row in rows) else entry
 
     def no_longer_there(self, entry: Entry) -> Entry:
         """Return the state of what the ledger knows and the inbox does not hold (any more) as an acquisition of its own."""
