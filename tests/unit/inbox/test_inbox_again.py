@@ -118,6 +118,7 @@ def test_what_is_exported_again_is_restored_again_and_old_results_do_not_speak_f
     assert not look(34)
     assert states()[name] == "registered" and read_sheet(SHEET)[name] == row
     assert paths.arrival(CONFIG, name).is_file()  # Snakemake sees this, and nothing else that has changed
+    Path("inbox/other.txt").touch()
     Path("inbox/run").rename("away")
     assert look(35)
     Path("away").rename("inbox/run")
