@@ -76,7 +76,10 @@ def patterns_of_template(template: Path) -> dict[Path, dict[str, str]]:
 
 def names_in(folder: Path) -> list[str]:
     """Return all names in a folder, sorted; none where there is no such folder."""
-    return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted([entry.name for entry in entries])
 
 
 def starting(names: Sequence[str], start: str) -> Iterator[str]:
