@@ -31,6 +31,11 @@ def ingest_receipt(config: Config, acquisition: str) -> Path:
     return acquisition_folder(config, acquisition) / "ingest.json"
 
 
+def arrival(config: Config, acquisition: str) -> Path:
+    """Note that other files than those that were ingested before were registered, and when; an input of their ingest."""
+    return acquisition_folder(config, acquisition) / "arrival.json"
+
+
 def model_folder(config: Config) -> Path:
     """Folder of the trained model."""
     return Path(config.models) / config.model.name

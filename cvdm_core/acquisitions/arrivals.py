@@ -9,14 +9,16 @@ import fnmatch
 import glob
 import hashlib
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 from cvdm_core.acquisitions.candidates import Candidate
 from cvdm_core.images.acquired import open_acquired
-from cvdm_core.images.sequence import files_of_pattern, is_pattern
+from cvdm_core.images.sequence import files_of_pattern, is_pattern, names_in, starting
 
 CLOCK_SKEW = 3600.0
 """By how much the clock of a file server may differ from ours [seconds]; directory services refuse machines that are 5 minutes off."""
@@ -79,8 +81,8 @@ def evidence_of(files: Iterable[Path]) -> Evidence:
     )
 
 
-def files_of(paths: Iterable[str | Path]) -> list[Path]:
-    """Return the files that inputs and targets stand for; an empty text stands for none.
+def files_of(paths: Iterable[str | Path], matching: Callable[[str | Path], list[Path]] = files_of_pattern) -> list[Path]:
+    """Return the files that inputs and targets stand for; an empty text stands for none. `matching` is as `files_of_pattern`.
 
     Raises
     ------
@@ -91,27 +93,65 @@ def files_of(paths: Iterable[str | Path]) -> list[Path]:
     for path in paths:
         if not path:
             continue
-        matching = files_of_pattern(path) if is_pattern(path) else [Path(path)]
-        if not matching:
+        files = matching(path) if is_pattern(path) else [Path(path)]
+        if not files:
             raise FileNotFoundError(2, "No such file", str(path))
-        found += matching
+        found += files
     return found
 
 
-def arriving_files(candidate: Candidate, inbox: Path) -> list[Path]:
-    """Return the files that must all be quiet: those of the candidate, and all in its folder where that is not the inbox itself.
+class Folders:
+    """Folders as they are at one moment: each is listed, and its files are looked at, once, however many acquisitions lie in it.
 
-    Raises
-    ------
-    OSError
-        If the folder cannot be read.
+    A new one sees what has changed since. All methods raise `OSError` where a folder or a file cannot be looked at.
     """
-    own = files_of([candidate.input, candidate.target or ""])
-    folder = candidate.input.parent
-    if folder == inbox:
-        return own
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._names = cache(names_in)
+        self._matching = cache(lambda pattern: files_of_pattern(pattern, self._names))
+        self._files = cache(_files_in)
+        self._whole = cache(lambda folder: evidence_of(self._files(folder)))
+        self._holds = cache(self._looked_for)
+
+    def files_of(self, paths: Iterable[str | Path]) -> list[Path]:
+        """Return the files that inputs and targets stand for; see `files_of`."""
+        return files_of(paths, self._matching)
+
+    def evidence(self, candidate: Candidate, inbox: Path) -> Evidence:
+        """Look at the files that must all be quiet: the candidate's, and all in its folder where that is not the inbox itself."""
+        own = self.files_of([candidate.input, candidate.target or ""])
+        folder = candidate.input.parent
+        if folder == inbox:
+            return evidence_of(own)
+        files = self._files(folder)
+        return self._whole(folder) if files.issuperset(own) else evidence_of(files.union(own))
+
+    def missing_marker(self, candidate: Candidate, inbox: Path, marker: str) -> str:
+        """Return why the site's marker does not say that a candidate is done; empty if it does, or the site has none.
+
+        It is looked for beside the input and in the folders above it, up to the inbox. In the inbox itself it must name the acquisition.
+        """
+        if not marker:
+            return ""
+        names_it = "{name}" in marker
+        wanted = marker.replace("{name}", glob.escape(candidate.name))
+        folder = candidate.input.parent
+        folders = [folder, *folder.parents][: len(folder.relative_to(inbox).parts) + 1]
+        if any(self._holds(place, wanted) for place in folders if names_it or place != inbox):
+            return ""
+        if folder == inbox and not names_it:
+            return f"the marker {marker!r} names no acquisition, and the files lie in the inbox itself; put {{name}} into inbox.marker"
+        return f"there is no marker {wanted!r} in {folder} yet"
+
+    def _looked_for(self, folder: Path, wanted: str) -> bool:
+        plain = re.split(r"[*?[]", wanted, maxsplit=1)[0]
+        return any(fnmatch.fnmatchcase(name, wanted) for name in starting(self._names(folder), plain))
+
+
+def _files_in(folder: Path) -> frozenset[Path]:
     with os.scandir(folder) as entries:
-        return sorted({*own, *(folder / entry.name for entry in entries if entry.is_file())})
+        return frozenset(folder / entry.name for entry in entries if entry.is_file())
 
 
 def quiet_since(evidence: Evidence, digest: str, since: float, now: float) -> float:
@@ -122,25 +162,6 @@ def quiet_since(evidence: Evidence, digest: str, since: float, now: float) -> fl
     """
     ours = since if digest == evidence.digest and since <= now else now
     return min(ours, evidence.touched + CLOCK_SKEW)
-
-
-def missing_marker(candidate: Candidate, inbox: Path, marker: str) -> str:
-    """Return why the site's marker does not say that a candidate is done; empty if it does, or the site has none.
-
-    It is looked for beside the input and in the folders above it, up to the inbox. In the inbox itself it must name the acquisition.
-    """
-    if not marker:
-        return ""
-    names_it = "{name}" in marker
-    wanted = marker.replace("{name}", glob.escape(candidate.name))
-    folder = candidate.input.parent
-    folders = [folder, *folder.parents][: len(folder.relative_to(inbox).parts) + 1]
-    for place in folders if names_it else [place for place in folders if place != inbox]:
-        if any(fnmatch.fnmatchcase(file.name, wanted) for file in place.iterdir()):
-            return ""
-    if folder == inbox and not names_it:
-        return f"the marker {marker!r} names no acquisition, and the files lie in the inbox itself; put {{name}} into inbox.marker"
-    return f"there is no marker {wanted!r} in {folder} yet"
 
 
 def check_complete(candidate: Candidate) -> tuple[tuple[Path, ...], int]:

@@ -2,7 +2,7 @@
 
 The conventions: `<name>_input.tif` and `<name>_target.tif` in one folder are a pair called `<name>`; files of a folder whose names
 differ in time, plane or channel only are one input (see `patterns`); any other TIFF is an input called as its file. Folders are
-searched to any depth; what begins with a dot is left out. The endings may be in capitals. A path with words in braces
+searched to any depth, also through links; what begins with a dot is left out. The endings may be in capitals. A path with words in braces
 (`{well}_{field}_T{t}.tif`) is an acquisition for each text that stands in their places.
 """
 
@@ -99,15 +99,42 @@ def _inputs_below(folder: Path, is_known: Callable[[Path], bool], refusals: list
 
 def _tiffs_below(folder: Path, refusals: list[Refusal]) -> list[Path]:
     found: list[Path] = []
+    walked: set[Path] = set()
+    starts = [folder]  # and the links to folders, after all that is no link
 
     def refuse(error: OSError) -> None:
         problem = f"{error.filename}: the folder cannot be searched ({error.strerror}); check its permissions and the file server."
         refusals.append(Refusal(Path(error.filename).name, str(error.filename), problem))
 
-    for where, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(where, name) for name in sorted(names) if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+    for start in starts:
+        real = start.resolve()
+        if start != folder and any(inner.is_relative_to(real) for inner in (start.parent.resolve(), folder.resolve())):
+            continue  # a link to where it lies itself
+        for where, folders, names in os.walk(start, onerror=refuse):
+            place = real / Path(where).relative_to(start)
+            if place in walked:
+                folders.clear()
+                continue
+            walked.add(place)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            starts += [path for path in (Path(where, name) for name in folders) if path.is_symlink()]
+            files = [Path(where, name) for name in sorted(names) if not name.startswith(".")]
+            found += [file for file in files if file.name.lower().endswith(SUFFIXES)]
+            refusals += [_leads_nowhere(file) for file in files if "." not in file.name and _is_lost(file)]
     return found
+
+
+def _is_lost(path: Path) -> bool:
+    try:
+        return path.is_symlink() and not path.exists()
+    except OSError:  # it leads through a folder that is closed to us
+        return True
+
+
+def _leads_nowhere(path: Path) -> Refusal:
+    """Refuse a link to nothing that is called like a folder: a TIFF is told where it is opened, and other files are nobody's."""
+    problem = f"{path}: it is a link to a folder that is not there (is its file server mounted?); mount it, or remove the link."
+    return Refusal(path.name, str(path), problem)
 
 
 def _stem(path: Path) -> str:

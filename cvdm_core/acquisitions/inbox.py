@@ -5,6 +5,7 @@ Each acquisition is judged for itself, and the ledger keeps the judgement and it
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -13,10 +14,10 @@ from functools import partial
 from pathlib import Path
 
 from cvdm_core.acquisitions.added import NOTHING_SAID, Added
-from cvdm_core.acquisitions.arrivals import printable
+from cvdm_core.acquisitions.arrivals import key_of, printable
 from cvdm_core.acquisitions.judging import Look
 from cvdm_core.acquisitions.ledger import Entry, Ledger, ledger_file
-from cvdm_core.acquisitions.progress import with_progress
+from cvdm_core.acquisitions.progress import STAGES, is_ingested, with_progress
 from cvdm_core.acquisitions.refusals import tell
 from cvdm_core.acquisitions.register import add_to_sheet
 from cvdm_core.config import Config
@@ -62,7 +63,9 @@ def register_inbox(
         raise UserError(f"{folder}: there is no such folder; name the inbox, and check that its file server is mounted.")
     sheet = Path(config.acquisitions)
     with locked(sheet):
-        look = Look(config, folder, clock(), Ledger(ledger_file(sheet)))
+        ledger = Ledger(ledger_file(sheet))
+        _check_mounted(config, folder, ledger)
+        look = Look(config, folder, clock(), ledger)
         complete = look.judge_all()
         look.ledger.add(with_progress(config, look.ledger, look.entries.values()))
         if complete:
@@ -86,6 +89,24 @@ def _without_row(look: Look, line: Unusable) -> Entry:
     """Return an unusable line of the sheet as an entry for which a person must act; it is not for the ledger."""
     where = {"file": look.config.acquisitions, "inbox": str(look.inbox)}
     return Entry(**where, name=printable(line.acquisition), state="failed", act=True, reason=printable(line.problem))
+
+
+def _check_mounted(config: Config, folder: Path, ledger: Ledger) -> None:
+    """Refuse an inbox that cannot be searched, or is empty and held what was not ingested yet: the mount point of a server that is away."""
+    try:
+        with os.scandir(folder) as found:
+            if next(found, None) is not None:
+                return
+    except OSError as error:
+        raise UserError(f"{folder}: it cannot be searched ({error.strerror}); check its permissions and the file server.") from None
+    inbox = key_of(folder)
+    held = [entry for entry in ledger.latest.values() if entry.inbox == inbox and entry.state not in ("gone", *STAGES)]
+    held = [entry for entry in held if not (entry.acquisitions and all(is_ingested(config, name) for name in entry.acquisitions))]
+    if held:
+        raise UserError(
+            f"{folder}: it is empty, and at the last look it held {held[0].name}{f' and {len(held) - 1} more' * (len(held) > 1)}, not "
+            "ingested yet; is its file server mounted? If it was emptied on purpose, put a file into it, of any kind, and look again."
+        )
 
 
 def _without_model(entry: Entry, routes: Routes) -> Iterator[Entry]:

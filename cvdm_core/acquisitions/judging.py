@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cvdm_core import paths
 from cvdm_core.acquisitions.arrivals import (
     Evidence,
-    arriving_files,
+    Folders,
     check_complete,
     evidence_of,
-    files_of,
     key_of,
-    missing_marker,
     moment,
     printable,
     quiet_since,
 )
 from cvdm_core.acquisitions.candidates import Candidate, find_candidates
 from cvdm_core.acquisitions.ledger import Entry, Ledger
+from cvdm_core.acquisitions.progress import is_ingested, note_arrival
 from cvdm_core.acquisitions.refusals import Refusal
 from cvdm_core.config import Config
-from cvdm_core.errors import UserError
+from cvdm_core.errors import DiskError, UserError
 from cvdm_core.images.tiff_images import PartOfSet
 from cvdm_core.sheet import Acquisition, Unusable, rows_so_far
 
 AGAIN = "it is looked at again at every `cvdm register --inbox`"
+DAMAGED = "damaged input"
+"""Kind of the failure of a stage whose sentence asks for other files."""
 
 
 @dataclass
 class Look:
-    """One look at the inbox. `entries` holds what is true now, by the ledger's key."""
+    """One look at the inbox. `entries` holds what is true now, by the ledger's key; `read` what `check_complete` found."""
 
     config: Config
     inbox: Path
     now: float
     ledger: Ledger
     entries: dict[str, Entry] = field(default_factory=dict)
+    folders: Folders = field(default_factory=Folders)
+    read: dict[Candidate, tuple[tuple[Path, ...], int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Read the sheet."""
@@ -61,9 +63,16 @@ class Look:
         candidates, refusals = find_candidates([self.inbox], lambda path: key_of(path) in self.rows)
         self.inputs = {key_of(candidate.input) for candidate in candidates}
         self.recheck_registered()
-        complete = []
+        opened: dict[str, Candidate] = {}
         for candidate in candidates:
-            entry = self.guarded(candidate, self.judge)
+            if entry := self.guarded(candidate, self.judge):
+                self.entries[entry.file] = entry
+                if entry.state == "complete":
+                    opened[entry.file] = candidate
+        self.folders = Folders()  # looked at anew: what has not changed while it was read is complete
+        complete = []
+        for key, candidate in opened.items():
+            entry = self.guarded(candidate, partial(self.confirmed, self.entries.pop(key)))
             if entry is not None and entry.state == "complete":
                 complete.append(candidate)
                 before = self.ledger.latest.get(entry.file)
@@ -91,6 +100,8 @@ class Look:
             if not entry.acquisitions or entry.inbox != key_of(self.inbox) or entry.named != _named(rows):
                 continue
             found = self.recheck(entry, rows)
+            if found.state == "changed" and entry.kind == DAMAGED:
+                continue  # copied again, as it was asked for: it arrives anew
             if found.state in ("gone", "failed") or all(row.registered for row in rows):
                 self.entries[key] = found
 
@@ -102,7 +113,7 @@ class Look:
             self.taken |= {key_of(file): name for file in files}
             found = evidence_of(files)
         except FileNotFoundError as error:
-            lost = not all(paths.ingest_receipt(self.config, row.acquisition).exists() for row in rows)
+            lost = not all(is_ingested(self.config, row.acquisition) for row in rows)
             reason = f"{error.filename}: it is not there any more; it was ingested before."
             if lost:
                 reason = (
@@ -119,11 +130,11 @@ class Look:
             f"{rows[0].input}: it changed after registration: {found}; it was {then}. Bring the old files back, or, if the new ones "
             f"are right, remove the row `{name}` from {self.config.acquisitions}, and they are registered anew."
         )
-        return entry.model_copy(update={"state": "changed", "act": True, "reason": printable(reason)})
+        return entry.model_copy(update={"state": "changed", "act": True, "kind": "", "reason": printable(reason)})
 
     def registered_files(self, rows: list[Acquisition], others: Iterable[str]) -> list[Path]:
         """Return every file of an acquisition in the sheet."""
-        files = set(files_of(_named(rows)))
+        files = set(self.folders.files_of(_named(rows)))
         return sorted(files | {Path(rows[0].input).parent / name for name in others})
 
     def guarded(self, candidate: Candidate, judge: Callable[[Candidate], Entry | None]) -> Entry | None:
@@ -137,6 +148,8 @@ class Look:
             return None  # it vanished while it was looked at: the ledger, if it knows it, says so
         except OSError as error:
             return self.entry(candidate, state="failed", act=True, reason=_unreadable(error))
+        except DiskError as error:
+            return self.entry(candidate, state="failed", act=True, reason=str(error))
 
     def judge(self, candidate: Candidate) -> Entry | None:
         """Return the state of one acquisition that lies in the inbox, or None where it is none of its own."""
@@ -146,7 +159,7 @@ class Look:
         for path in filter(None, (candidate.input, candidate.target)):
             if line := self.held.get(key_of(path)):
                 return _left_out(self.quiet(candidate), line)
-        own = {key_of(path) for path in files_of([candidate.input])}
+        own = {key_of(path) for path in self.folders.files_of([candidate.input])}
         owners = sorted({self.taken[path] for path in own & self.taken.keys()} - {row.acquisition for row in self.rows.get(key, [])})
         if owners and own <= self.taken.keys():
             return None
@@ -174,14 +187,14 @@ class Look:
     def waits(self, candidate: Candidate) -> Entry:
         """Return `arriving` with the reason, or `complete` as far as can be told without opening a file."""
         entry = self.quiet(candidate)
-        missing = missing_marker(candidate, self.inbox, self.config.inbox.marker) if entry.state == "complete" else ""
+        missing = self.folders.missing_marker(candidate, self.inbox, self.config.inbox.marker) if entry.state == "complete" else ""
         if not missing:
             return entry
         return entry.model_copy(update={"state": "arriving", "reason": printable(f"{missing}; {AGAIN}.")})
 
     def quiet(self, candidate: Candidate) -> Entry:
         """Return `arriving` while the files change or changed lately, and `complete` otherwise."""
-        found = evidence_of(arriving_files(candidate, self.inbox))
+        found = self.folders.evidence(candidate, self.inbox)
         before = self.ledger.latest.get(key_of(candidate.input))
         known = before if before and before.state != "gone" else None
         since = quiet_since(found, known.digest if known else "", known.since if known else self.now, self.now)
@@ -195,7 +208,7 @@ class Look:
     def opened(self, candidate: Candidate, waiting: Entry) -> Entry:
         """Return the state of a quiet acquisition after a look into its files."""
         try:
-            files, images = check_complete(candidate)
+            self.read[candidate] = check_complete(candidate)
         except PartOfSet as error:
             if key_of(error.first) in self.inputs:
                 reason = f"it is a part of {error.first.name}, which is not registered yet; {AGAIN}."
@@ -204,10 +217,15 @@ class Look:
         except UserError as error:
             reason = f"nothing has changed since {moment(waiting.since)}, but it is not complete: {error} When its files change, {AGAIN}."
             return waiting.model_copy(update={"state": "failed", "act": True, "reason": printable(reason)})
+        return waiting
+
+    def confirmed(self, waiting: Entry, candidate: Candidate) -> Entry:
+        """Return the state of an acquisition that was whole when it was opened, after another look at all its files."""
         again = self.waits(candidate)
         if again.digest != waiting.digest:
             return again
-        others = set(files) - set(files_of([candidate.input, candidate.target or ""]))
+        files, images = self.read[candidate]
+        others = set(files) - set(self.folders.files_of([candidate.input, candidate.target or ""]))
         for file in sorted(others) if candidate.input.parent == self.inbox else ():
             part = self.quiet(Candidate(file.name, file))
             if part.state == "arriving":
@@ -224,6 +242,9 @@ class Look:
 
     def registered(self, entry: Entry, rows: list[Acquisition]) -> Entry:
         """Return the state of an acquisition that stands measured in the sheet, with the evidence to compare with from now on."""
+        if entry.file in self.ledger.latest:  # else the ledger was lost, and a whole archive might be read
+            for row in rows:
+                note_arrival(self.config, row)
         found = evidence_of(self.registered_files(rows, entry.others))
         facts = {"digest": found.digest, "files": found.files, "bytes": found.bytes, "newest": found.newest}
         names = tuple(row.acquisition for row in rows)
@@ -236,20 +257,25 @@ class Look:
         self.read_sheet()
         problems = {refusal.file: refusal.problem for refusal in refusals}
         for candidate in complete:
-            entry = self.entries[key_of(candidate.input)]
-            rows = self.rows.get(key_of(candidate.input), [])
-            said = [problems[str(path)] for path in (candidate.input, candidate.target) if str(path) in problems]
-            if said:
-                self.entries[entry.file] = _refused(entry, said[0])
-            elif rows and all(row.registered for row in rows):
-                self.entries[entry.file] = self.registered(entry, rows)
+            if entry := self.guarded(candidate, partial(self.settled, problems)):
+                self.entries[entry.file] = entry
         mine = {str(path) for candidate in complete for path in (candidate.input, candidate.target)}
         return [refusal for refusal in refusals if refusal.file not in mine]
+
+    def settled(self, problems: Mapping[str, str], candidate: Candidate) -> Entry:
+        """Return the state of a complete acquisition after its registration; `problems` by the file that was refused."""
+        entry = self.entries[key_of(candidate.input)]
+        rows = self.rows.get(key_of(candidate.input), [])
+        if said := [problems[str(path)] for path in (candidate.input, candidate.target) if str(path) in problems]:
+            return _refused(entry, said[0])
+        return self.registered(entry, rows) if rows and all(row.registered for row in rows) else entry
 
     def no_longer_there(self, entry: Entry) -> Entry:
         """Return the state of what the ledger knows and the inbox does not hold (any more) as an acquisition of its own."""
         if entry.state == "gone":
             return entry
+        if entry.kind == DAMAGED and entry.named == _named(self.rows.get(entry.file, [])):
+            return entry  # of a series that is copied again not all is there yet
         reason = "it is not there any more, or belongs to another acquisition now; nothing was registered from it."
         if entry.acquisitions:
             reason = "it is not in the sheet any more, and not in the inbox as it was."

@@ -1,26 +1,30 @@
 """What the ledger says of acquisitions once they are registered: how far they have come, and what failed on the way.
 
 A state after `registered` rests on the receipts of its stage, a failure on the note that the stage left. The ledger keeps their paths and
-a fingerprint of their content.
+a fingerprint of their content. What was made of other files than those registered now is kept until there is something newer, and proves
+nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cvdm_core import paths
-from cvdm_core.acquisitions.arrivals import printable
+from cvdm_core.acquisitions.arrivals import CLOCK_SKEW, printable
 from cvdm_core.acquisitions.ledger import Entry, Ledger, State, ledger_file
 from cvdm_core.config import Config
+from cvdm_core.errors import UserError
 from cvdm_core.lock import locked
-from cvdm_core.records.receipts import fingerprint, sha256_file
+from cvdm_core.records.receipts import fingerprint, read_json, sha256_file, write_json
 from cvdm_core.routing import find_routes
-from cvdm_core.sheet import read_rows
+from cvdm_core.sheet import Acquisition, read_rows
 
 STAGES: tuple[State, ...] = ("ingested", "restored", "reported")
 _RECEIPTS = (paths.ingest_receipt, paths.stitch_receipt, paths.report_receipt)
+_FILES = ("input", "target", "series", "size_t", "size_c", "size_z", "size_y", "size_x")  # columns that tell which pixels a row means
 _NO_PROOF: dict[str, object] = {"proofs": (), "proof_sha256": "", "proof_stamp": "", "kind": ""}
 
 
@@ -67,6 +71,58 @@ def with_progress(
             yield entry.model_copy(update=_NO_PROOF)
 
 
+def note_arrival(config: Config, row: Acquisition) -> None:
+    """Note that the files of a row are to be ingested where something was ingested under its name, and it was not these files.
+
+    By itself Snakemake sees a change of the row, and a newer time of a file that the row names; it sees nothing of the files behind a
+    pattern, of the others of a set, and of a copy that keeps old times. Its ingest has the note for an input.
+
+    Raises
+    ------
+    DiskError
+        If the note cannot be written.
+    OSError
+        If a file cannot be read.
+    """
+    receipt = paths.ingest_receipt(config, row.acquisition)
+    if receipt.is_file() and not _speaks_for(receipt, row):
+        write_json(paths.arrival(config, row.acquisition), {"input": row.input, "registered": datetime.now(UTC).isoformat()})
+
+
+def is_ingested(config: Config, acquisition: str) -> bool:
+    """Whether the files of a registered acquisition were ingested, and not only others under its name."""
+    arrival, receipt = _written(paths.arrival(config, acquisition)), _written(paths.ingest_receipt(config, acquisition))
+    return receipt is not None and receipt >= (arrival or 0)
+
+
+def _speaks_for(receipt: Path, row: Acquisition) -> bool:
+    """Whether an ingest read what a row means now. Files that by any clock are older than it are not read again."""
+    try:
+        content = read_json(receipt)
+        was, read = dict(content["details"]["row"]), dict(content["read"])
+        began = datetime.fromisoformat(content["started"]).timestamp()
+    except (UserError, KeyError, TypeError, ValueError):
+        return False
+    now = row.model_dump(mode="json")
+    if any(was.get(column) != now[column] for column in _FILES):
+        return False
+    return all(_is_same(Path(file), digest, began) for file, digest in read.items())
+
+
+def _is_same(file: Path, digest: str, since: float) -> bool:
+    if not file.is_file():
+        return False
+    status = file.stat()
+    return max(status.st_mtime, status.st_ctime) + CLOCK_SKEW < since or sha256_file(file) == digest
+
+
+def _written(file: Path) -> int | None:
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
 def _follows_registration(entry: Entry) -> bool:
     return entry.state == "registered" or entry.state in STAGES or bool(entry.kind)
 
@@ -79,10 +135,13 @@ def _steps(config_of: Callable[[str], Config], entry: Entry, before: Entry | Non
         return
     plain = entry.model_copy(update={"state": "registered", "reason": "", "act": False, **_NO_PROOF})
     reached: list[tuple[State, list[Path]]] = []
+    since = [_written(paths.arrival(config_of(name), name)) or 0 for name in entry.acquisitions]
     for state, receipt in zip(STAGES, _RECEIPTS, strict=True):
         files = [receipt(config_of(name), name) for name in entry.acquisitions]
-        if not all(file.is_file() for file in files):
+        written = [_written(file) or 0 for file in files]
+        if not all(written) or any(own < before for own, before in zip(written, since, strict=True)):
             break
+        since = written
         reached.append((state, files))
     if not reached:
         yield plain

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from itertools import pairwise, product
@@ -73,9 +74,25 @@ def patterns_of_template(template: Path) -> dict[Path, dict[str, str]]:
     return found
 
 
-def files_of_pattern(pattern: str | Path) -> list[Path]:
-    """Return the files that match a pattern, whether or not they make a whole image; none is opened."""
-    return [path for path, _ in _matches(Path(pattern))]
+def names_in(folder: Path) -> list[str]:
+    """Return all names in a folder, sorted; none where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted([entry.name for entry in entries])
+
+
+def starting(names: Sequence[str], start: str) -> Iterator[str]:
+    """Give those of sorted names that start so."""
+    for number in range(bisect_left(names, start), len(names)):
+        if not names[number].startswith(start):
+            return
+        yield names[number]
+
+
+def files_of_pattern(pattern: str | Path, listing: Callable[[Path], Sequence[str]] = names_in) -> list[Path]:
+    """Return the files that match a pattern, whether or not they make a whole image; none is opened. `listing` is as `names_in`."""
+    return [path for path, _ in _matches(Path(pattern), listing=listing)]
 
 
 @contextmanager
@@ -217,17 +234,18 @@ def _find_all(pattern: Path) -> tuple[dict[tuple[str, ...], Path], dict[str, lis
     return {key: found[key] for key in wanted}, values
 
 
-def _matches(pattern: Path, placeholder: re.Pattern[str] = _PLACEHOLDER) -> Iterator[tuple[Path, dict[str, str]]]:
+def _matches(
+    pattern: Path, placeholder: re.Pattern[str] = _PLACEHOLDER, listing: Callable[[Path], Sequence[str]] = names_in
+) -> Iterator[tuple[Path, dict[str, str]]]:
     parts = pattern.parts
-    start = next(number for number, part in enumerate(parts) if placeholder.search(part))
-    level: list[tuple[Path, dict[str, str]]] = [(Path(*parts[:start]), {})]
-    for part in parts[start:]:
-        names = _expression(part, placeholder)
+    first = next(number for number, part in enumerate(parts) if placeholder.search(part))
+    level: list[tuple[Path, dict[str, str]]] = [(Path(*parts[:first]), {})]
+    for part in parts[first:]:
+        names, start = _expression(part, placeholder), str(placeholder.split(part, maxsplit=1)[0])
         level = [
             (folder / name, values | match.groupdict())
             for folder, values in level
-            if folder.is_dir()
-            for name in sorted(entry.name for entry in folder.iterdir())
+            for name in starting(listing(folder), start)
             if (match := names.fullmatch(name)) and all(match.groupdict().get(axis, value) == value for axis, value in values.items())
         ]
     yield from ((path, values) for path, values in level if path.is_file())

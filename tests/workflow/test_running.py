@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pandas as pd
 import pytest
 from facility import ROOT, Facility, jobs_in
 
+from cvdm_core.acquisitions.progress import note_arrival
+from cvdm_core.config import load
 from cvdm_core.images import open_image
 from cvdm_core.records.receipts import read_json
 from cvdm_core.records.throughput import throughput_file
@@ -73,6 +76,23 @@ def test_a_night_in_which_one_acquisition_is_new_plans_only_that_one(finished: F
     copy = finished.copy(tmp_path / "facility")
     copy.acquire("tonight", "predict", target=False)
     assert copy.run("cvdm", "register").returncode == 0
+    assert copy.planned() == {"ingest": 1, "sample": 2, "finish": 1}
+
+
+def test_a_new_arrival_under_an_old_name_is_ingested_again_though_nothing_else_tells_it(
+    finished: Facility, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = finished.copy(tmp_path / "facility")
+    monkeypatch.chdir(copy.folder)
+    config, row = load([copy.folder / "config/config.yaml"]), read_sheet(copy.sheet)["new"]
+    note_arrival(config, row)
+    assert copy.planned() == {}
+    raw, times = Path(row.input), Path(row.input).stat()
+    pixels = raw.read_bytes()
+    raw.write_bytes(pixels[:-2] + bytes(255 - byte for byte in pixels[-2:]))
+    os.utime(raw, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert copy.planned() == {}
+    note_arrival(config, row)
     assert copy.planned() == {"ingest": 1, "sample": 2, "finish": 1}
 
 

@@ -168,9 +168,11 @@ def tiffs(wildcards):
     """Return the TIFFs of an acquisition that can be named as inputs.
 
     A missing one is for `cvdm ingest` to name, and costs no other acquisition. One with `<`, `{` and the like in its path would be
-    taken for a pattern; it is read all the same, but a change of it is not noticed.
+    taken for a pattern; it is read all the same, but a change of it is not noticed, nor of the other files of a series or a set. In
+    an inbox it is: then the note of a new arrival stands for them.
     """
-    files = [path for path in (row(wildcards).input, row(wildcards).target) if path and Path(path).is_file()]
+    arrival = paths.arrival(CONFIG, wildcards.acquisition)
+    files = [path for path in (row(wildcards).input, row(wildcards).target, str(arrival)) if path and Path(path).is_file()]
     return [path for path in files if not re.search(r"[<>{}]", path)]
 
 

@@ -40,6 +40,7 @@ def test_a_change_after_registration_is_said_until_somebody_acts(look: Look, cap
 def test_a_file_that_vanishes_is_said_and_is_an_alarm_only_where_pixels_are_lost(look: Look) -> None:
     plane("a")
     plane("b")
+    Path("inbox/other.txt").touch()
     look(0)
     Path("inbox/a.tif").unlink()
     assert not look(1)
