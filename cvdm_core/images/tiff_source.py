@@ -128,6 +128,6 @@ def _follow_pages(path: Path) -> tuple[int, str]:
             return len(seen), f"after {len(seen)} pages the next one lies at byte {offset:,} of {size:,}"
     if offset:
         raise DamagedInputError(
-            f"{path}: the file is damaged: its chain of {len(seen):,} pages leads back from the last to one of them; {COPY_AGAIN}."
+            f"{path}: the file is damaged: its chain of pages leads back (after {len(seen):,}) to one of them; {COPY_AGAIN}."
         )
     return len(seen), ""

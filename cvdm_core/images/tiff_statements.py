@@ -62,7 +62,7 @@ def found_in(source: tifffile.TiffFile, image: FileImage, first: Any) -> Found:
     kind, page = image.series.kind, image.series.keyframe
     if kind == "ome":
         place = next(place for place, series in enumerate(source.series) if series is image.series)
-        return _from_ome(source.ome_metadata, place, image.name)
+        return _from_ome(source.ome_metadata, place, len(source.series), image.name)
     if kind in ("mmstack", "ndtiff"):
         found = _from_micromanager(source, kind, page)
         found.stage_um = stage.from_micromanager(_own_metadata(kind, first), found.said["Summary"], image.position)
@@ -78,12 +78,15 @@ def found_in(source: tifffile.TiffFile, image: FileImage, first: Any) -> Found:
     return _from_tags(page)
 
 
-def _from_ome(text: str, place: int, name: str) -> Found:
+def _from_ome(text: str, place: int, count: int, name: str) -> Found:
+    """Return what is said of the image `name`, in the place `place` of `count` in the file; nothing where it cannot be told which it is."""
     root = _parsed(text)
-    images = [element for element in root.iter() if _name(element) == "Image" and any(_name(child) == "Pixels" for child in element)]
-    named = [element for element in images if name and element.get("Name") == name]
-    image = named[0] if len(named) == 1 else images[min(place, len(images) - 1)]
-    pixels = next(child for child in image if _name(child) == "Pixels")
+    said = [(image, part) for image in root if _name(image) == "Image" for part in image if _name(part) == "Pixels"]
+    described = [(image, pixels) for image, pixels in said if any(_name(part) == "TiffData" for part in pixels)]
+    named = [(image, pixels) for image, pixels in described if name and image.get("Name") == name]
+    if len(named) != 1 and len(described) != count:
+        return Found(dialect="OME", reason=f"the OME-XML describes {len(described)} images and the file holds {count}")
+    image, pixels = named[0] if len(named) == 1 else described[place]
     found = Found(dialect="OME")
     for axis in "YXZ":
         value, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit")

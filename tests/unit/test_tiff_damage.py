@@ -170,14 +170,14 @@ def test_a_chain_of_pages_that_leads_back_is_refused(tmp_path: Path, count: int)
     """tifffile takes a short one for a single page, and follows one of more than 100 pages for ever."""
     tifffile.imwrite(tmp_path / "a.tif", pixels(count, 8, 9), photometric="minisblack", metadata=None)
     link_last_page(tmp_path / "a.tif", None)
-    with pytest.raises(UserError, match=rf"a\.tif: the file is damaged: its chain of {count} pages leads back"):
+    with pytest.raises(UserError, match=rf"a\.tif: the file is damaged: its chain of pages leads back \(after {count}\)"):
         read_header(tmp_path / "a.tif")
 
 
 def test_a_compressed_lsm_whose_chain_of_pages_leads_back_is_refused(tmp_path: Path) -> None:
     write_lsm(tmp_path / "a.lsm", pixels(1, 60, 1, 8, 9), "TZCYX", compression="lzw")
     link_last_page(tmp_path / "a.lsm", None)
-    with pytest.raises(UserError, match="its chain of 120 pages leads back"):
+    with pytest.raises(UserError, match=r"leads back \(after 120\)"):
         read_header(tmp_path / "a.lsm")
 
 

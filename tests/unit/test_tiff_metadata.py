@@ -162,6 +162,33 @@ def test_ome_names_the_microscope_and_its_objective(tmp_path: Path, scopes: str,
     assert (found.instrument, found.objective) == expected
 
 
+def ome_image(pixel_um: float, data: str, name: str = "") -> str:
+    size = f'PhysicalSizeX="{pixel_um}" PhysicalSizeY="{pixel_um}"'
+    sizes = 'SizeX="8" SizeY="8" SizeZ="1" SizeC="1" SizeT="1"'
+    return f'<Image Name="{name}"><Pixels DimensionOrder="XYCZT" Type="uint16" {sizes} {size}><Channel/>{data}</Pixels></Image>'
+
+
+def write_images(path: Path, *images: str) -> None:
+    text = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">{"".join(images)}</OME>'
+    tifffile.imwrite(path, pixels(8, 8), photometric="minisblack", description=text.encode(), metadata=None)
+
+
+@pytest.mark.parametrize("other", ["", "<MetadataOnly/>"])
+@pytest.mark.parametrize("name", ["", "cell"])
+def test_ome_of_an_image_without_pixels_in_the_file_is_not_taken_for_that_of_another(tmp_path: Path, other: str, name: str) -> None:
+    write_images(tmp_path / "a.ome.tif", ome_image(2.0, other, name), ome_image(0.2, '<TiffData IFD="0" PlaneCount="1"/>', name))
+    assert read_header(tmp_path / "a.ome.tif").pixel_size_um == (0.2, 0.2)
+
+
+def test_ome_of_more_images_than_the_file_holds_is_believed_by_name_only(tmp_path: Path) -> None:
+    lost, there = '<TiffData IFD="7" PlaneCount="1"/>', '<TiffData IFD="0" PlaneCount="1"/>'
+    write_images(tmp_path / "a.ome.tif", ome_image(2.0, lost), ome_image(0.2, there))
+    header = read_header(tmp_path / "a.ome.tif")
+    assert header.pixel_size_um is None and "describes 2 images and the file holds 1" in header.pixel_size_reason
+    write_images(tmp_path / "b.ome.tif", ome_image(2.0, lost, "one"), ome_image(0.2, there, "two"))
+    assert read_header(tmp_path / "b.ome.tif").pixel_size_um == (0.2, 0.2)
+
+
 def test_micromanager_names_its_computer_and_plain_tags_their_maker(tmp_path: Path) -> None:
     write_mmstack(tmp_path / "a_MMStack.ome.tif", {(0, 0, 0, 0): pixels(8, 8)}, ComputerName="SIM-PC\t2")
     assert read_header(tmp_path / "a_MMStack.ome.tif").metadata.instrument == "SIM-PC 2"
