@@ -174,17 +174,20 @@ def _own_metadata(kind: str, page: Any) -> dict[str, Any]:
 
 
 def _from_imagej(metadata: dict[str, Any], page: Any) -> Found:
-    unit = str(metadata.get("unit", ""))
+    x_unit = str(metadata.get("unit", ""))
+    y_unit, z_unit = (str(metadata.get(name) or x_unit) for name in ("yunit", "zunit"))  # there where they are others
     said = {key: value for key, value in metadata.items() if key not in ("LUTs", "Ranges", "ROI", "Overlays")}
-    found = Found(time_s=number(metadata.get("finterval")), dialect="ImageJ", said=said)
-    if length_um(1, unit) is None:
-        found.reason = f"ImageJ's unit is {unit!r}" if unit else "ImageJ was not told one"
+    found = Found(dialect="ImageJ", said=said)
+    found.time_s = time_s(metadata.get("finterval"), str(metadata.get("tunit") or "sec"))
+    spacing = length_um(metadata.get("spacing"), z_unit)
+    found.z_um = None if spacing is None else abs(spacing)  # its sign tells the direction
+    if strange := [unit for unit in (x_unit, y_unit) if length_um(1, unit) is None]:
+        found.reason = f"ImageJ's unit is {strange[0]!r}" if strange[0] else "ImageJ was not told one"
         return found
-    found.y_um, found.x_um = _from_resolution(page, unit)
+    found.y_um, found.x_um = _from_resolution(page, y_unit, x_unit)
     if found.x_um is None or _resolution(page, _X_RESOLUTION) == 1:
         found.y_um = found.x_um = None
-        found.reason = f"the file has the unit {unescape(unit)!r} but no resolution other than 1"
-    found.z_um = length_um(metadata.get("spacing"), unit)
+        found.reason = f"the file has the unit {unescape(x_unit)!r} but no resolution other than 1"
     return found
 
 
@@ -236,7 +239,7 @@ def _from_tags(page: Any) -> Found:
     if not unit or not resolution:
         found.reason = "the TIFF tags give a resolution without a unit" if resolution not in (None, 1) else found.reason
         return found
-    y_um, x_um = _from_resolution(page, unit)
+    y_um, x_um = _from_resolution(page, unit, unit)
     if x_um is not None and y_um is not None and x_um <= LARGEST_TAG_PIXEL_UM and abs(x_um - 1) > 1e-6:
         found.y_um, found.x_um = y_um, x_um
     else:
@@ -246,9 +249,9 @@ def _from_tags(page: Any) -> Found:
     return found
 
 
-def _from_resolution(page: Any, unit: str) -> tuple[float | None, float | None]:
+def _from_resolution(page: Any, y_unit: str, x_unit: str) -> tuple[float | None, float | None]:
     y, x = _resolution(page, _Y_RESOLUTION), _resolution(page, _X_RESOLUTION)
-    return (length_um(1 / y, unit) if y else None, length_um(1 / x, unit) if x else None)
+    return (length_um(1 / y, y_unit) if y else None, length_um(1 / x, x_unit) if x else None)
 
 
 def _resolution(page: Any, code: int) -> float | None:

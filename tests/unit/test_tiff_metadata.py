@@ -64,6 +64,7 @@ CALIBRATED: dict[str, tuple[dict[str, Any], tuple[float, float]]] = {
     "imagej micron": ({**IMAGEJ, "resolution": (10, 5), "metadata": {"unit": "micron"}}, (0.2, 0.1)),
     "imagej um": ({**IMAGEJ, "resolution": (8, 8), "metadata": {"unit": "um"}}, (0.125, 0.125)),
     "imagej escaped": ({**IMAGEJ, "resolution": (8, 8), "metadata": {"unit": "\\u00B5m"}}, (0.125, 0.125)),
+    "imagej, y in nm": ({**IMAGEJ, "resolution": (10, 0.005), "metadata": {"unit": "um", "yunit": "nm"}}, (0.2, 0.1)),
     "imagej nm": ({**IMAGEJ, "resolution": (0.01, 0.01), "metadata": {"unit": "nm"}}, (0.1, 0.1)),
     "tags, cm": ({"resolution": (1e5, 1e5), "resolutionunit": "CENTIMETER"}, (0.1, 0.1)),
     "tags, inch": ({"resolution": (254_000, 254_000), "resolutionunit": "INCH"}, (0.1, 0.1)),
@@ -89,6 +90,7 @@ IMPLAUSIBLE: dict[str, dict[str, Any]] = {
     "no unit": {"resolution": (10, 10), "resolutionunit": "NONE"},
     "imagej, no unit": {**IMAGEJ, "resolution": (10, 10)},
     "imagej, pixels": {**IMAGEJ, "resolution": (10, 10), "metadata": {"unit": "pixel"}},
+    "imagej, y in pixels": {**IMAGEJ, "resolution": (10, 10), "metadata": {"unit": "um", "yunit": "pixel"}},
     "imagej, unit without resolution": {**IMAGEJ, "metadata": {"unit": "um"}},
     "imagej, 300 dpi": {**IMAGEJ, "resolution": (300, 300), "metadata": {"unit": "inch"}},
     "imagej, 1.5 mm": {**IMAGEJ, "resolution": (2 / 3, 2 / 3), "metadata": {"unit": "mm"}},
@@ -115,6 +117,31 @@ def test_an_implausible_z_step_is_none_with_a_reason(tmp_path: Path, spacing: fl
     header = read_header(tmp_path / "a.tif")
     assert header.pixel_size_um == pytest.approx((0.1, 0.1))
     assert header.z_step_um is None and reason in header.metadata.z_step_reason
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"unit": "um", "spacing": 300, "zunit": "nm"}, 0.3),
+        ({"unit": "mm", "spacing": 0.3, "zunit": "\\u00B5m"}, 0.3),
+        ({"unit": "um", "spacing": -0.3}, 0.3),
+        ({"unit": "pixel", "spacing": 0.3, "zunit": "um"}, 0.3),
+        ({"unit": "um", "spacing": 3, "zunit": "slices"}, None),
+    ],
+)
+def test_imagej_has_a_unit_of_its_own_for_z(tmp_path: Path, said: dict[str, Any], expected: float | None) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", pixels(3, 8, 8), imagej=True, resolution=(10, 10), metadata={"axes": "ZYX", **said})
+    assert read_header(tmp_path / "a.tif").z_step_um == pytest.approx(expected)
+
+
+OF_5 = {"": 5, "sec": 5, "min": 300, "minutes": 300, "hour": 18_000, "msec": 0.005, "\\u00B5s": 5e-6, "frames": None}
+
+
+@pytest.mark.parametrize(("unit", "seconds"), OF_5.items())
+def test_imagej_has_a_unit_of_its_own_for_time(tmp_path: Path, unit: str, seconds: float | None) -> None:
+    said = {"axes": "TYX", "finterval": 5} | ({"tunit": unit} if unit else {})
+    tifffile.imwrite(tmp_path / "a.tif", pixels(3, 8, 8), imagej=True, metadata=said)
+    assert read_header(tmp_path / "a.tif").time_step_s == pytest.approx(seconds)
 
 
 OPTICS = (
