@@ -229,6 +229,9 @@ def test_an_incomplete_sequence_is_refused_when_it_is_registered() -> None:
         (["p_A03_T0.tif", "p_C03_T0.tif", "p_A03_T1.tif", "p_C03_T1.tif"], ["p_A03_T{t}.tif", "p_C03_T{t}.tif"]),
         (["IXM_A02_s9_w1.tif", "IXM_A02_s9_w2.tif", "IXM_A02_s8_w1.tif"], ["IXM_A02_s9_w{c}.tif", "IXM_A02_s8_w1.tif"]),
         (["cell1.tif", "cell2.tif", "Control_1.tif", "t1.tif", "t2.tif"], None),
+        ([f"s_z{z / 2:.1f}.tif" for z in range(4)], None),  # of half a stack each, two would be made
+        ([f"s_t{t}_z{z / 2:.1f}um.tif" for t in range(2) for z in range(4)], None),
+        (["s.t1.z0.tif", "s.t2.z0.tif"], ["s.t{t}.z0.tif"]),
         (["a_z00_ch00.tif", "a_z00_ch01.tif", "a_z01_ch00.tif"], ["a_z{z}_ch{c}.tif"]),
     ],
 )  # fmt: skip
