@@ -173,6 +173,10 @@ class SequencePlanes:
     def _metadata(self, of_channels: list[TiffHeader], count: int) -> Metadata:
         """Return the first file's metadata, with names and optics from each channel's first file where channels are files."""
         first = of_channels[0].metadata
+        if self._in_steps("z"):
+            first = replace(first, z_step_um=None, z_step_reason="the numbers of its files do not follow one another")
+        if self._in_steps("t"):
+            first = replace(first, time_step_s=None)
         if "c" not in self._in_names:
             return first
         names = [f"channel_{value}" if value.isdigit() else value for value in self._values["c"]]
@@ -184,6 +188,10 @@ class SequencePlanes:
             emission_nm=tuple(emission) if len(emission) == count else (),
             exposure_ms=tuple(exposure) if len(exposure) == count else (),
         )
+
+    def _in_steps(self, axis: str) -> bool:
+        """Whether numbers in the names are not one apart: the step that a file states may be that of planes that are not here."""
+        return axis in self._in_names and len(values := self._values[axis]) > 1 and int(values[1]) - int(values[0]) > 1
 
 
 def _find_all(pattern: Path) -> tuple[dict[tuple[str, ...], Path], dict[str, list[str]]]:

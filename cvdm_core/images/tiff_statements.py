@@ -219,14 +219,16 @@ def _from_stk(metadata: dict[str, Any]) -> Found:
     else:
         found.y_um, found.x_um = (length_um(metadata.get(f"{axis}Calibration"), unit) for axis in "YX")
         found.reason = f"MetaMorph's unit is {unit!r}"
-    distances = {abs(float(distance)) for distance in metadata.get("ZDistance", ())} - {0.0}
-    found.z_um = distances.pop() if len(distances) == 1 else None
+    distances = [abs(float(distance)) for distance in metadata.get("ZDistance", ())]
+    steps = set(distances) - {0.0}
+    found.z_um = steps.pop() if len(steps) == 1 else None
     if exposure := re.search(r"Exposure: *(\d+(?:\.\d+)?) *(ms|s|us)\b", descriptions):
         found.exposure_s = [time_s(exposure[1], exposure[2])]
     created = metadata.get("DatetimeCreated")
     created = np.zeros(0, "datetime64[ms]") if created is None else np.atleast_1d(created).astype("datetime64[ms]")
     passed = np.diff(created).astype(float) / 1e3
-    found.time_s = float(np.median(passed)) if len(passed) and passed.min() > 0 else None
+    in_time = len(passed) > 0 and passed.min() > 0 and not all(distances)  # what passes between the planes of a stack is no time step
+    found.time_s = float(np.median(passed)) if in_time else None
     found.acquired = str(created[0]) if len(created) and not np.isnat(created[0]) else ""
     return found
 

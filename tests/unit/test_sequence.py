@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from register_folder import CONFIG, SHEET, refused, rows
+from register_folder import CONFIG, SHEET, refused, rows, tiff
 from store_tree import SETTINGS
 from tiff_dialects import pixels, read_all
 
 from cvdm_core import paths
+from cvdm_core.acquisitions.added import Added
 from cvdm_core.acquisitions.ingest import ingest
 from cvdm_core.acquisitions.patterns import gather
 from cvdm_core.acquisitions.register import register
@@ -68,6 +69,33 @@ def test_axes_may_lie_inside_the_files_too() -> None:
         tifffile.imwrite(f"b_t{t}.tif", ARRAY[t], photometric="minisblack", ome=True, metadata={"axes": "CZYX"})
     with open_acquired("b_t{t}.tif") as planes:
         np.testing.assert_array_equal(read_all(planes), ARRAY)  # type: ignore[arg-type]
+
+
+STEPS = {"PhysicalSizeZ": 0.3, "PhysicalSizeZUnit": "µm", "TimeIncrement": 2.5, "TimeIncrementUnit": "s"}
+
+
+def test_the_steps_that_each_file_states_are_those_of_the_image() -> None:
+    for t, z in np.ndindex(3, 4):
+        tiff(f"raw/a_t{t}_z{z}.tif", **STEPS)
+    register(CONFIG, ["raw"])
+    row = read_sheet(SHEET)["a"]
+    assert (row.shape[:3], row.z_step_um, row.z_step_source, row.time_step_s) == ((3, 1, 4), 0.3, "metadata", 2.5)
+
+
+def test_a_stated_step_is_not_believed_where_only_some_of_the_planes_are_there() -> None:
+    for number in range(0, 8, 2):
+        tiff(f"raw/a_z{number}.tif", **STEPS)
+        tiff(f"b_t{number}.tif", **STEPS)
+    (problem,) = refused("raw")
+    assert "their distance is not known (the numbers of its files do not follow one another)" in problem
+    assert read_acquired("b_t{t}.tif").time_step_s is None
+
+
+def test_a_step_that_a_single_plane_states_is_none_of_its_acquisition() -> None:
+    tiff("a.tif", **STEPS)
+    register(CONFIG, ["a.tif"], Added(z_step_um=0.5))
+    row = read_sheet(SHEET)["a"]
+    assert (row.z_step_um, row.z_step_source, row.time_step_s) == (None, "", None)
 
 
 def test_missing_planes_are_named() -> None:

@@ -224,7 +224,10 @@ def test_micromanager_names_its_computer_and_plain_tags_their_maker(tmp_path: Pa
     assert read_header(tmp_path / "b.tif").metadata.instrument == "Hamamatsu C13440"
 
 
-@pytest.mark.parametrize(("z_um", "times_ms", "shape"), [([0.3, 0.3, 0.3], [0, 0, 0], (1, 1, 3)), ([0, 0, 0], [0, 2500, 5000], (3, 1, 1))])
+@pytest.mark.parametrize(
+    ("z_um", "times_ms", "shape"),
+    [([0.3, 0.3, 0.3], [0, 0, 0], (1, 1, 3)), ([0.3, 0.3, 0.3], [0, 100, 200], (1, 1, 3)), ([0, 0, 0], [0, 2500, 5000], (3, 1, 1))],
+)
 def test_metamorph_tells_steps_exposure_and_date(tmp_path: Path, z_um: list[float], times_ms: list[int], shape: tuple[int, ...]) -> None:
     array = pixels(3, 8, 9)
     write_stk(tmp_path / "a.stk", array, z_um, times_ms, 0.16)
