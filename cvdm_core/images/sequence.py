@@ -17,6 +17,7 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cvdm_core.errors import DamagedInputError, UserError
@@ -31,6 +32,7 @@ _AXES = ("t", "c", "z")
 FIELD = "{f}"
 _NAMED = 3  # so many of the missing planes stand in a sentence
 _LEAST_TO_SEE_A_STEP = 3
+_ALIKE = {"pixel_size_um": 0.01, "z_step_um": 0.01, "time_step_s": 0.1}  # relative difference; some files hold measured times
 _LARGEST_SHARE = 100  # of planes that numbers ask for to files that are there: above, the numbers count something else
 
 
@@ -145,6 +147,11 @@ class SequencePlanes:
                     f"{file}: it is {header.shape} (T, C, Z, Y, X) {header.dtype} and {self.files[0].name} is {first.shape} {first.dtype}; "
                     f"the planes of {pattern} must agree. Export them alike, or register the files one by one."
                 )
+            if unlike := header is not first and _unlike(first, header, self._in_names):
+                raise UserError(
+                    f"{file}: {unlike} as in {self.files[0].name}; the planes of {pattern} must agree. "
+                    "Take it out of the folder, or register the files one by one."
+                )
             if key[0] == self.files_key[0] and key[2] == self.files_key[2]:
                 of_channels.append(header)
         assert first is not None  # _find_all returns one file at least
@@ -192,6 +199,20 @@ class SequencePlanes:
     def _in_steps(self, axis: str) -> bool:
         """Whether numbers in the names are not one apart: the step that a file states may be that of planes that are not here."""
         return axis in self._in_names and len(values := self._values[axis]) > 1 and int(values[1]) - int(values[0]) > 1
+
+
+def _unlike(first: TiffHeader, other: TiffHeader, in_names: set[str]) -> str:
+    """Return which length that two files know they do not share, empty if none; steps count only where there are several."""
+    for name, most in _ALIKE.items():
+        axis = {"z_step_um": "z", "time_step_s": "t"}.get(name)
+        if axis and axis not in in_names and first.shape[_AXES.index(axis)] == 1:
+            continue
+        one, another = (np.ravel(getattr(header, name) or ()).tolist() for header in (first, other))
+        if one and another and not np.allclose(one, another, rtol=most, atol=0):
+            words, _, unit = name.replace("_", " ").rpartition(" ")
+            is_, not_ = (" x ".join(f"{value:.4g}" for value in dict.fromkeys(values)) for values in (another, one))
+            return f"its {words} is {is_} {unit}, not {not_} {unit}"
+    return ""
 
 
 def _find_all(pattern: Path) -> tuple[dict[tuple[str, ...], Path], dict[str, list[str]]]:

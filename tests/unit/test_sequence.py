@@ -133,6 +133,31 @@ def test_planes_that_differ_or_stand_twice_are_named() -> None:
         read_acquired("b_{well}_t{t}.tif")
 
 
+@pytest.mark.parametrize(
+    ("names", "axes", "other", "sentence"),
+    [
+        ("a_t{}.tif", "YX", {"PhysicalSizeX": 0.2, "PhysicalSizeY": 0.2}, r"its pixel size is 0\.2 um, not 0\.1 um as in a_t0"),
+        ("a_t{}.tif", "YX", {"PhysicalSizeX": 0.102}, r"its pixel size is 0\.1 x 0\.102 um, not 0\.1 um as in a_t0"),
+        ("a_z{}.tif", "YX", {"PhysicalSizeZ": 0.5}, r"its z step is 0\.5 um, not 0\.3 um as in a_z0"),
+        ("a_t{}.tif", "ZYX", {"PhysicalSizeZ": 0.5}, r"its z step is 0\.5 um, not 0\.3 um as in a_t0"),
+        ("a_z{}.tif", "TYX", {"TimeIncrement": 5.0}, r"its time step is 5 s, not 2\.5 s as in a_z0"),
+        ("a_t{}.tif", "YX", {"PhysicalSizeZ": 0.5}, ""),  # of one plane it means nothing
+        ("a_t{}.tif", "YX", {"PhysicalSizeX": 0.1004, "TimeIncrement": 2.52}, ""),
+    ],
+)
+def test_files_of_one_image_do_not_differ_in_scale(names: str, axes: str, other: dict[str, float], sentence: str) -> None:
+    shape = (2, 9, 11)[3 - len(axes) :]
+    known = STEPS | {"axes": axes} | {f"PhysicalSize{axis}": 0.1 for axis in "XY"}
+    for number in range(3):
+        tiff(names.format(number), *shape, pixel_um=None, **known | (other if number == 2 else {}))
+    pattern = names.replace("{}", "{" + names[2] + "}")
+    if not sentence:
+        assert read_acquired(pattern).pixel_size_um == (0.1, 0.1)
+        return
+    with pytest.raises(UserError, match=rf"{names.format(2)}: {sentence}"):
+        read_acquired(pattern)
+
+
 LIKE_A_CAMERA = {"metadata": None, "resolution": (1e5, 1e5), "resolutionunit": 3}
 
 
