@@ -28,18 +28,15 @@ def name_of_pattern(stem: str) -> str:
     return _PLACEHOLDER.sub("", stem).strip("_-. ") or "sequence"
 
 
-def gather(files: Sequence[Path]) -> list[Path]:
-    """Return the files with the planes of one acquisition replaced by their pattern, where two or more belong together."""
+def gather(files: Sequence[Path]) -> dict[Path, list[Path]]:
+    """Return the files, each with itself, and in place of the planes of one acquisition their pattern with all of them."""
     siblings: dict[Path, set[str]] = defaultdict(set)
     for file in files:
         siblings[file.parent].add(file.name)
     groups: dict[Path, list[Path]] = defaultdict(list)
     for file in files:
         groups[file.with_name(_generic(file.name, siblings[file.parent]))].append(file)
-    gathered: list[Path] = []
-    for members in groups.values():
-        gathered += [_pattern(members, siblings[members[0].parent])] if len(members) > 1 else members
-    return gathered
+    return {_pattern(members, siblings[members[0].parent]) if len(members) > 1 else members[0]: members for members in groups.values()}
 
 
 def _spans(name: str, siblings: set[str]) -> dict[str, tuple[int, int]]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import tifffile
 
 from cvdm_core.errors import COPY_AGAIN, DamagedInputError, UserError
+from cvdm_core.images import ome_set
 from cvdm_core.images.micromanager import check_header
-from cvdm_core.images.ome_set import true_ome
 
 # tifffile logs what it repairs or gives up on; here every such case is checked and becomes a sentence of its own.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -68,7 +68,7 @@ def open_tiff(path: Path) -> tuple[tifffile.TiffFile, str | None]:
             raise DamagedInputError(f"{path}: the file is cut off: {broken}; {COPY_AGAIN}.")
         text = source.ome_metadata if source.is_ome else None
         if text and not source.is_mmstack:  # an MMStack has an index of its own, which is whole where its OME-XML is not
-            text, true = true_ome(path, text, pages)
+            text, true = ome_set.true_ome(path, text, pages)
             if true != text:
                 source.close()
                 source = tifffile.TiffFile(path, omexml=true)
@@ -76,6 +76,16 @@ def open_tiff(path: Path) -> tuple[tifffile.TiffFile, str | None]:
         source.close()
         raise
     return source, text
+
+
+def spans_files(path: Path) -> bool:
+    """Whether a TIFF says that an image of it lies in several files; no where it cannot be read. The others are not looked at."""
+    with suppress(UserError), sentences(path):
+        _check_signature(path)
+        _follow_pages(path)
+        with tifffile.TiffFile(path, is_scanimage=False) as source:
+            return source.is_ome and ome_set.spans_files(path, str(source.ome_metadata))
+    return False
 
 
 def _check_signature(path: Path) -> None:
