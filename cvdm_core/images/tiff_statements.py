@@ -142,7 +142,8 @@ def _from_micromanager(source: tifffile.TiffFile, kind: str, page: Any) -> Found
     found.channels = [str(name) for name in names] if isinstance(names, list) else []
     if kind == "ndtiff":
         places = [axes.get("channel") for axes, *_ in tifffile.read_ndtiff_index(Path(page.parent.filehandle.dirname, "NDTiff.index"))]
-        found.channels = list(dict.fromkeys(place for place in places if isinstance(place, str)))
+        # Micro-Manager Studio counts them, other programs name them.
+        found.channels = list(dict.fromkeys(place for place in places if isinstance(place, str))) or found.channels
     if kind == "mmstack":
         times, channels, slices = (int(number(summary.get(name)) or 0) for name in ("Frames", "Channels", "Slices"))
         found.planned = (times, channels, slices)

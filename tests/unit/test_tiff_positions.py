@@ -112,6 +112,12 @@ def test_the_positions_of_an_ndtiff_folder(tmp_path: Path, files: int) -> None:
     assert header.metadata.acquired == "2026/01/02 03:04:05"
 
 
+def test_the_channels_of_an_ndtiff_folder_that_counts_them_are_named_by_its_summary(tmp_path: Path) -> None:
+    planes = {json.dumps({"channel": c, "z": z}): pixels(9, 11) + c for z in range(2) for c in range(2)}
+    write_ndtiff(tmp_path, planes, ChNames=["DAPI", "GFP"])
+    assert read_header(tmp_path / "run_NDTiffStack.tif").channels == ("DAPI", "GFP")
+
+
 def test_an_ndtiff_index_may_not_lead_elsewhere_or_lack_files(tmp_path: Path) -> None:
     planes = {json.dumps({"time": t}): pixels(9, 11) for t in range(4)}
     write_ndtiff(tmp_path / "run", planes, 2)
