@@ -74,7 +74,7 @@ def metadata_of(source: tifffile.TiffFile, image: FileImage, layout: _Axes, firs
     names = found.channels or (list(_COLOURS[:count]) if "S" in layout.axes and "C" not in layout.axes and 3 <= count <= 4 else [])
     pixel = (found.y_um, found.x_um)
     reason = found.reason if None in pixel else next((text for value in pixel if (text := _implausible(value or 0.0))), "")
-    z_reason = Metadata.z_step_reason if _positive(found.z_um) is None else _beyond(found.z_um or 0.0, LARGEST_Z_STEP_UM)
+    z_reason = found.z_reason if _positive(found.z_um) is None else _beyond(found.z_um or 0.0, LARGEST_Z_STEP_UM)
     return Metadata(
         pixel_size_um=None if reason else (found.y_um or 0.0, found.x_um or 0.0),
         pixel_size_reason=reason,

@@ -49,7 +49,8 @@ class Found:
     acquired: str = ""
     stage_um: stage.Stage | None = None
     planned: tuple[int, int, int] = (0, 0, 0)  # times, channels and planes that the microscope set out to acquire
-    reason: str = "the file holds none"
+    reason: str = "the file holds none"  # why there is no pixel size
+    z_reason: str = "the file holds none"
     dialect: str = ""
     said: Mapping[str, Any] = field(default_factory=dict)
 
@@ -90,11 +91,13 @@ def _from_ome(text: str, place: int, count: int, name: str) -> Found:
     found = Found(dialect="OME")
     for axis in "YXZ":
         value, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit")
-        if axis in "YX" and value is not None and unit is None and number(value) == 1:
-            found.reason = "the OME-XML says 1 without a unit, which is what programs write that do not know it"
+        reason = "z_reason" if axis == "Z" else "reason"
+        # Beside a real pixel size a z step of 1 may be true.
+        if value is not None and unit is None and number(value) == 1 and None in (found.y_um, found.x_um):
+            setattr(found, reason, "the OME-XML says 1 without a unit, which is what programs write that do not know it")
             continue
         if value is not None and length_um(value, unit or "µm") is None:
-            found.reason = f"the OME-XML says {value} {unit}, which is no length"
+            setattr(found, reason, f"the OME-XML says {value} {unit}, which is no length")
         setattr(found, f"{axis.lower()}_um", length_um(value, unit or "µm"))
     found.time_s = time_s(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s"))
     exposures: dict[str, float | None] = {}

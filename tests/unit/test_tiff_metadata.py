@@ -120,6 +120,21 @@ def test_an_implausible_z_step_is_none_with_a_reason(tmp_path: Path, spacing: fl
 
 
 @pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({"PhysicalSizeX": 1.0, "PhysicalSizeY": 1.0}, None),
+        ({}, None),
+        ({"PhysicalSizeX": 1.0, "PhysicalSizeY": 1.0, "PhysicalSizeZUnit": "µm"}, 1),
+        ({"PhysicalSizeX": 0.2, "PhysicalSizeY": 0.2}, 1),
+    ],
+)
+def test_ome_that_says_1_of_everything_knows_no_z_step_either(tmp_path: Path, sizes: dict[str, Any], expected: float | None) -> None:
+    write_ome(tmp_path / "a.ome.tif", PhysicalSizeZ=1.0, **sizes)
+    header = read_header(tmp_path / "a.ome.tif")
+    assert header.z_step_um == expected and ("1 without a unit" in header.metadata.z_step_reason) == (expected is None)
+
+
+@pytest.mark.parametrize(
     ("said", "expected"),
     [
         ({"unit": "um", "spacing": 300, "zunit": "nm"}, 0.3),
