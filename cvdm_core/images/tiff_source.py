@@ -63,7 +63,7 @@ def open_tiff(path: Path) -> tuple[tifffile.TiffFile, str | None]:
     try:
         del source.is_scanimage
         if source.is_micromanager:
-            check_header(path, source)
+            check_header(path)
         if broken and not (source.is_lsm or source.is_ndtiff or source.is_ndpi):  # dialects with offsets of their own
             raise DamagedInputError(f"{path}: the file is cut off: {broken}; {COPY_AGAIN}.")
         text = source.ome_metadata if source.is_ome else None
