@@ -186,7 +186,7 @@ class SequencePlanes:
             first = replace(first, time_step_s=None)
         if "c" not in self._in_names:
             return first
-        names = [f"channel_{value}" if value.isdigit() else value for value in self._values["c"]]
+        names = [f"channel_{value}" if value.isdecimal() else value for value in self._values["c"]]
         emission = [value for header in of_channels for value in header.emission_nm]
         exposure = [value for header in of_channels for value in header.metadata.exposure_ms]
         return replace(
@@ -220,7 +220,7 @@ def _find_all(pattern: Path) -> tuple[dict[tuple[str, ...], Path], dict[str, lis
     found: dict[tuple[str, ...], Path] = {}
     for path, of_file in _matches(pattern):
         key = tuple(of_file.get(axis, "") for axis in _AXES)
-        same = tuple(value.lstrip("0") or "0" if value.isdigit() else value for value in key)
+        same = tuple(value.lstrip("0") or "0" if value.isdecimal() else value for value in key)
         if same in found:
             raise UserError(f"{path}: it is the same plane as {found[same].name} by the pattern {pattern}; remove one of them.")
         found[same] = path
@@ -275,7 +275,7 @@ def _expression(part: str, placeholder: re.Pattern[str]) -> re.Pattern[str]:
 
 
 def _order(value: str) -> tuple[int, int, str]:
-    return (0, int(value), "") if value.isdigit() else (1, 0, value)
+    return (0, int(value), "") if value.isdecimal() else (1, 0, value)
 
 
 def _without_gaps(pattern: Path, axis: str, values: list[str]) -> list[str]:

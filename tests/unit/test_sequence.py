@@ -118,6 +118,12 @@ def test_numbers_in_steps_are_no_gap_but_numbers_of_something_else_are_refused()
         read_acquired("a_t{t}.tif")
 
 
+def test_a_channel_may_be_any_word() -> None:
+    for word in ("1", "²", "٣"):
+        tiff(f"a_{word}.tif")
+    assert read_acquired("a_{c}.tif").channels == ("channel_1", "channel_٣", "²")
+
+
 def test_planes_that_differ_or_stand_twice_are_named() -> None:
     write_planes("a_t{t}.tif", ARRAY[:, :1, :1])
     tifffile.imwrite("a_t2.tif", ARRAY[0, 0, 0, :5])
