@@ -18,6 +18,7 @@ from pathlib import Path
 from cvdm_core.acquisitions.patterns import gather, name_of_pattern
 from cvdm_core.acquisitions.refusals import Refusal
 from cvdm_core.images.sequence import is_pattern, is_template, patterns_of_template
+from cvdm_core.images.tiff_source import spans_files
 from cvdm_core.sheet import Series
 
 SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.tf2", ".ome.tf8", ".ome.btf", ".tiff", ".tif", ".lsm", ".stk", ".tf2", ".tf8", ".btf")
@@ -94,7 +95,12 @@ def _of_template(template: Path, refusals: list[Refusal]) -> dict[Path, str]:
 
 def _inputs_below(folder: Path, is_known: Callable[[Path], bool], refusals: list[Refusal]) -> list[Path]:
     files = _tiffs_below(folder, refusals)
-    return [file for file in files if is_known(file)] + gather([file for file in files if not is_known(file)])
+    found = [file for file in files if is_known(file)]
+    for path, members in gather([file for file in files if not is_known(file)]).items():
+        # a set of OME-TIFFs tells itself which planes its files hold
+        a_set = len(members) > 1 and not is_known(path) and spans_files(members[0])
+        found += members if a_set else [path]
+    return found
 
 
 def _tiffs_below(folder: Path, refusals: list[Refusal]) -> list[Path]:

@@ -102,9 +102,9 @@ def measure(row: Acquisition, scale_of: ScaleOf, state_in: StateIn, sheet: str |
 
 
 def knows(path: str) -> tuple[bool, bool]:
-    """Whether the file itself holds a believable pixel size, and z step. Raises `UserError` as `read_acquired`."""
+    """Whether the file itself holds a believable pixel size, and, of a stack, z step. Raises `UserError` as `read_acquired`."""
     header = read_acquired(path)
-    return header.pixel_size_um is not None, header.z_step_um is not None
+    return header.pixel_size_um is not None, header.shape[2] > 1 and header.z_step_um is not None
 
 
 @contextmanager

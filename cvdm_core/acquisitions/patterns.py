@@ -2,6 +2,7 @@
 
 A name tells a plane by words between separators: `t0`, `time000`, `frame1`; `z0`, `slice1`; `c0`, `ch00`, `channel1`, `w1`, `w2GFP`, and
 beside a time or plane also `CDAPI`. What varies becomes a placeholder, the rest stays text, so that wells and fields stay apart.
+Of names with a decimal number (`z0.5`) nothing is guessed: a placeholder stands for whole numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-_TOKEN = re.compile(r"(?<=[_\-. ])(time|frame|tp|t|slice|z|channel|ch|c|w(?:ave)?)(\d+)(?=[_\-. ])", re.IGNORECASE)
+_AXIS_WORD = r"(?<=[_\-. ])(time|frame|tp|t|slice|z|channel|ch|c|w(?:ave)?)"
+_TOKEN = re.compile(_AXIS_WORD + r"(\d+)(?=[_\-. ])", re.IGNORECASE)
+_DECIMAL = re.compile(_AXIS_WORD + r"\d+\.\d", re.IGNORECASE)
 _WAVE = re.compile(r"(?<=[_\-. ])(w)(\d+[A-Za-z][A-Za-z0-9]*)(?=[_\-. ])")  # MetaMorph: the wave's number and name
 _WORD = re.compile(r"(?<=[_\-. ])(C)([A-Z][A-Za-z0-9]*)(?=[_\-. ])")
 _AXIS = {"t": "t", "f": "t", "s": "z", "z": "z", "c": "c", "w": "c"}  # by the first letter
@@ -25,23 +28,22 @@ def name_of_pattern(stem: str) -> str:
     return _PLACEHOLDER.sub("", stem).strip("_-. ") or "sequence"
 
 
-def gather(files: Sequence[Path]) -> list[Path]:
-    """Return the files with the planes of one acquisition replaced by their pattern, where two or more belong together."""
+def gather(files: Sequence[Path]) -> dict[Path, list[Path]]:
+    """Return the files, each with itself, and in place of the planes of one acquisition their pattern with all of them."""
     siblings: dict[Path, set[str]] = defaultdict(set)
     for file in files:
         siblings[file.parent].add(file.name)
     groups: dict[Path, list[Path]] = defaultdict(list)
     for file in files:
         groups[file.with_name(_generic(file.name, siblings[file.parent]))].append(file)
-    gathered: list[Path] = []
-    for members in groups.values():
-        gathered += [_pattern(members, siblings[members[0].parent])] if len(members) > 1 else members
-    return gathered
+    return {_pattern(members, siblings[members[0].parent]) if len(members) > 1 else members[0]: members for members in groups.values()}
 
 
 def _spans(name: str, siblings: set[str]) -> dict[str, tuple[int, int]]:
     """Return where the values of t, z and c stand in a name; the last word of an axis counts."""
     spans: dict[str, tuple[int, int]] = {}
+    if _DECIMAL.search(name):
+        return spans
     for match in [*_TOKEN.finditer(name), *_WAVE.finditer(name)]:
         if not _is_well(match, name, siblings):
             spans[_AXIS[match[1][0].lower()]] = match.span(2)

@@ -6,12 +6,14 @@ without a word. Layouts: https://micro-manager.org/Micro-Manager_File_Formats an
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tifffile
 
 from cvdm_core.errors import COPY_AGAIN, DamagedInputError, UserError
@@ -22,8 +24,8 @@ _MOST_PLANES = 20_000_000
 _COPY_FOLDER = "copy the whole folder again from the microscope"
 
 
-def check_header(path: Path, source: tifffile.TiffFile) -> None:
-    """Check that what the header of an MMStack refers to lies inside the file.
+def check_header(path: Path) -> bool:
+    """Check that what the header of an MMStack refers to lies inside the file; return whether it is one.
 
     Raises
     ------
@@ -33,18 +35,20 @@ def check_header(path: Path, source: tifffile.TiffFile) -> None:
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(40).ljust(40, b"\0")
-        kind, index = struct.unpack_from(f"{source.byteorder}II", start, 8)
+        order = ">" if start.startswith(b"MM") else "<"
+        kind, index = struct.unpack_from(f"{order}II", start, 8)
         if kind != _INDEX:
-            return
-        summary, length = struct.unpack_from(f"{source.byteorder}II", start, 32)
+            return False
+        summary, length = struct.unpack_from(f"{order}II", start, 32)
         file.seek(index)
-        count = struct.unpack(f"{source.byteorder}II", file.read(8).ljust(8, b"\0"))[1]
+        count = struct.unpack(f"{order}II", file.read(8).ljust(8, b"\0"))[1]
     if not index or not count:
         raise DamagedInputError(
             f"{path}: Micro-Manager has not written the index of its planes, so the file is not finished; {COPY_AGAIN}."
         )
     if summary != _SUMMARY or 40 + length > size or index + 8 + count * _ENTRY > size:
         raise DamagedInputError(f"{path}: the file is cut off: the index of its planes lies beyond its {size:,} bytes; {COPY_AGAIN}.")
+    return True
 
 
 def summary_of(path: Path, source: tifffile.TiffFile) -> dict[str, Any]:
@@ -61,12 +65,36 @@ def summary_of(path: Path, source: tifffile.TiffFile) -> dict[str, Any]:
     if source.is_ndtiff:
         _check_ndtiff(path, len(source.pages))
     elif source.is_mmstack:
-        names = ("Channels", "Slices", "Frames", "Positions")
-        last = metadata["IndexMap"][:, :4].max(axis=0)
-        spans = [max(int(index) + 1, int(summary.get(name, 1))) for index, name in zip(last, names, strict=True)]
+        names, index = ("Channels", "Slices", "Frames", "Positions"), metadata["IndexMap"]
+        last = index[:, :4].max(axis=0)
+        spans = [max(int(place) + 1, int(summary.get(name, 1))) for place, name in zip(last, names, strict=True)]
         if not 0 < math.prod(spans) <= _MOST_PLANES:
             raise DamagedInputError(f"{path}: its index declares {spans} channels, slices, frames and positions; {COPY_AGAIN}.")
+        if len(index) < math.prod(spans):
+            least = int(np.unique(index[:, 3], return_counts=True)[1].min())
+            _check_set(path, str(summary.get("Prefix", path.name.split("_MMStack")[0])), needed=least < math.prod(spans[:3]))
     return summary
+
+
+def _check_set(path: Path, prefix: str, needed: bool) -> None:
+    """Check the files that `tifffile` takes, by `glob`, for those of an MMStack's set; `needed` if a position lacks planes in this one."""
+    path, start = path.resolve(), f"{prefix}_MMStack"  # it follows links
+    if not path.name.startswith(start):
+        return
+    beginning = str(path.with_name(start))
+    if glob.escape(beginning) != beginning:
+        if needed:
+            raise UserError(
+                f"{path}: further files of its set cannot be found, because its name or that of a folder above it holds `[`, `*` or `?`; "
+                "rename that."
+            )
+        return
+    for other in sorted(path.parent.iterdir()):
+        if other.name.startswith(start) and other.suffix == ".tif" and other != path and not check_header(other):
+            raise UserError(
+                f"{other}: it is called like a file of the set of {path.name} and holds no index of Micro-Manager's planes; "
+                "move it elsewhere, or copy it again if it is one."
+            )
 
 
 def _check_ndtiff(path: Path, pages: int) -> None:

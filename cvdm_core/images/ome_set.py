@@ -57,6 +57,14 @@ def true_ome(path: Path, text: str, pages: int) -> tuple[str, str]:
     return text, ElementTree.tostring(root, encoding="unicode")
 
 
+def spans_files(path: Path, text: str) -> bool:
+    """Whether the OME-XML says that an image lies in several files. Raises `UserError` where it, or its companion, cannot be read."""
+    root = _parse(path, text)
+    if companions := _find(root, "BinaryOnly"):
+        root = _parse(path, _companion(path, companions[0].get("MetadataFile", "")))
+    return any(len({uuid.get("FileName") for uuid in _find(pixels, "UUID")}) > 1 for pixels in _find(root, "Pixels"))
+
+
 def companion_of(source: tifffile.TiffFile) -> list[str]:
     """Return the name of the file in which the metadata of an OME-TIFF lies, if not in itself."""
     if not source.is_ome:

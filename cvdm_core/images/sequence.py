@@ -18,6 +18,7 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cvdm_core.errors import DamagedInputError, UserError
@@ -32,6 +33,7 @@ _AXES = ("t", "c", "z")
 FIELD = "{f}"
 _NAMED = 3  # so many of the missing planes stand in a sentence
 _LEAST_TO_SEE_A_STEP = 3
+_ALIKE = {"pixel_size_um": 0.01, "z_step_um": 0.01, "time_step_s": 0.1}  # relative difference; some files hold measured times
 _LARGEST_SHARE = 100  # of planes that numbers ask for to files that are there: above, the numbers count something else
 
 
@@ -162,6 +164,11 @@ class SequencePlanes:
                     f"{file}: it is {header.shape} (T, C, Z, Y, X) {header.dtype} and {self.files[0].name} is {first.shape} {first.dtype}; "
                     f"the planes of {pattern} must agree. Export them alike, or register the files one by one."
                 )
+            if unlike := header is not first and _unlike(first, header, self._in_names):
+                raise UserError(
+                    f"{file}: {unlike} as in {self.files[0].name}; the planes of {pattern} must agree. "
+                    "Take it out of the folder, or register the files one by one."
+                )
             if key[0] == self.files_key[0] and key[2] == self.files_key[2]:
                 of_channels.append(header)
         assert first is not None  # _find_all returns one file at least
@@ -190,9 +197,13 @@ class SequencePlanes:
     def _metadata(self, of_channels: list[TiffHeader], count: int) -> Metadata:
         """Return the first file's metadata, with names and optics from each channel's first file where channels are files."""
         first = of_channels[0].metadata
+        if self._in_steps("z"):
+            first = replace(first, z_step_um=None, z_step_reason="the numbers of its files do not follow one another")
+        if self._in_steps("t"):
+            first = replace(first, time_step_s=None)
         if "c" not in self._in_names:
             return first
-        names = [f"channel_{value}" if value.isdigit() else value for value in self._values["c"]]
+        names = [f"channel_{value}" if value.isdecimal() else value for value in self._values["c"]]
         emission = [value for header in of_channels for value in header.emission_nm]
         exposure = [value for header in of_channels for value in header.metadata.exposure_ms]
         return replace(
@@ -202,13 +213,31 @@ class SequencePlanes:
             exposure_ms=tuple(exposure) if len(exposure) == count else (),
         )
 
+    def _in_steps(self, axis: str) -> bool:
+        """Whether numbers in the names are not one apart: the step that a file states may be that of planes that are not here."""
+        return axis in self._in_names and len(values := self._values[axis]) > 1 and int(values[1]) - int(values[0]) > 1
+
+
+def _unlike(first: TiffHeader, other: TiffHeader, in_names: set[str]) -> str:
+    """Return which length that two files know they do not share, empty if none; steps count only where there are several."""
+    for name, most in _ALIKE.items():
+        axis = {"z_step_um": "z", "time_step_s": "t"}.get(name)
+        if axis and axis not in in_names and first.shape[_AXES.index(axis)] == 1:
+            continue
+        one, another = (np.ravel(getattr(header, name) or ()).tolist() for header in (first, other))
+        if one and another and not np.allclose(one, another, rtol=most, atol=0):
+            words, _, unit = name.replace("_", " ").rpartition(" ")
+            is_, not_ = (" x ".join(f"{value:.4g}" for value in dict.fromkeys(values)) for values in (another, one))
+            return f"its {words} is {is_} {unit}, not {not_} {unit}"
+    return ""
+
 
 def _find_all(pattern: Path) -> tuple[dict[tuple[str, ...], Path], dict[str, list[str]]]:
     """Return the files by (t, c, z) as written, in order, and the values along each axis; every combination is there."""
     found: dict[tuple[str, ...], Path] = {}
     for path, of_file in _matches(pattern):
         key = tuple(of_file.get(axis, "") for axis in _AXES)
-        same = tuple(value.lstrip("0") or "0" if value.isdigit() else value for value in key)
+        same = tuple(value.lstrip("0") or "0" if value.isdecimal() else value for value in key)
         if same in found:
             raise UserError(f"{path}: it is the same plane as {found[same].name} by the pattern {pattern}; remove one of them.")
         found[same] = path
@@ -264,7 +293,7 @@ def _expression(part: str, placeholder: re.Pattern[str]) -> re.Pattern[str]:
 
 
 def _order(value: str) -> tuple[int, int, str]:
-    return (0, int(value), "") if value.isdigit() else (1, 0, value)
+    return (0, int(value), "") if value.isdecimal() else (1, 0, value)
 
 
 def _without_gaps(pattern: Path, axis: str, values: list[str]) -> list[str]:

@@ -39,6 +39,7 @@ class Metadata:
 
     Attributes
     ----------
+    z_step_um, time_step_s : as the file says them, also of a single plane or time point: it may be one of many files.
     emission_nm, exposure_ms : one value a channel, or empty where not all are known.
     instrument, objective : the microscope and its objective in the words of the file, empty where unknown.
     acquired : date and time in ISO 8601 as the file has it, empty where unknown.
@@ -73,13 +74,13 @@ def metadata_of(source: tifffile.TiffFile, image: FileImage, layout: _Axes, firs
     names = found.channels or (list(_COLOURS[:count]) if "S" in layout.axes and "C" not in layout.axes and 3 <= count <= 4 else [])
     pixel = (found.y_um, found.x_um)
     reason = found.reason if None in pixel else next((text for value in pixel if (text := _implausible(value or 0.0))), "")
-    z_reason = Metadata.z_step_reason if _positive(found.z_um) is None else _beyond(found.z_um or 0.0, LARGEST_Z_STEP_UM)
+    z_reason = found.z_reason if _positive(found.z_um) is None else _beyond(found.z_um or 0.0, LARGEST_Z_STEP_UM)
     return Metadata(
         pixel_size_um=None if reason else (found.y_um or 0.0, found.x_um or 0.0),
         pixel_size_reason=reason,
-        z_step_um=found.z_um if layout.shape[2] > 1 and not z_reason else None,
+        z_step_um=None if z_reason else found.z_um,
         z_step_reason=z_reason,
-        time_step_s=_positive(found.time_s) if layout.shape[0] > 1 else None,
+        time_step_s=_positive(found.time_s),
         channels=distinct_names(names, count),
         emission_nm=_one_each(found.emission_nm, count, 100, 3000),
         na=found.na if found.na is not None and 0 < found.na < 2 else None,

@@ -49,7 +49,8 @@ class Found:
     acquired: str = ""
     stage_um: stage.Stage | None = None
     planned: tuple[int, int, int] = (0, 0, 0)  # times, channels and planes that the microscope set out to acquire
-    reason: str = "the file holds none"
+    reason: str = "the file holds none"  # why there is no pixel size
+    z_reason: str = "the file holds none"
     dialect: str = ""
     said: Mapping[str, Any] = field(default_factory=dict)
 
@@ -62,7 +63,7 @@ def found_in(source: tifffile.TiffFile, image: FileImage, first: Any) -> Found:
     kind, page = image.series.kind, image.series.keyframe
     if kind == "ome":
         place = next(place for place, series in enumerate(source.series) if series is image.series)
-        return _from_ome(source.ome_metadata, place, image.name)
+        return _from_ome(source.ome_metadata, place, len(source.series), image.name)
     if kind in ("mmstack", "ndtiff"):
         found = _from_micromanager(source, kind, page)
         found.stage_um = stage.from_micromanager(_own_metadata(kind, first), found.said["Summary"], image.position)
@@ -78,20 +79,25 @@ def found_in(source: tifffile.TiffFile, image: FileImage, first: Any) -> Found:
     return _from_tags(page)
 
 
-def _from_ome(text: str, place: int, name: str) -> Found:
+def _from_ome(text: str, place: int, count: int, name: str) -> Found:
+    """Return what is said of the image `name`, in the place `place` of `count` in the file; nothing where it cannot be told which it is."""
     root = _parsed(text)
-    images = [element for element in root.iter() if _name(element) == "Image" and any(_name(child) == "Pixels" for child in element)]
-    named = [element for element in images if name and element.get("Name") == name]
-    image = named[0] if len(named) == 1 else images[min(place, len(images) - 1)]
-    pixels = next(child for child in image if _name(child) == "Pixels")
+    said = [(image, part) for image in root if _name(image) == "Image" for part in image if _name(part) == "Pixels"]
+    described = [(image, pixels) for image, pixels in said if any(_name(part) == "TiffData" for part in pixels)]
+    named = [(image, pixels) for image, pixels in described if name and image.get("Name") == name]
+    if len(named) != 1 and len(described) != count:
+        return Found(dialect="OME", reason=f"the OME-XML describes {len(described)} images and the file holds {count}")
+    image, pixels = named[0] if len(named) == 1 else described[place]
     found = Found(dialect="OME")
     for axis in "YXZ":
         value, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit")
-        if axis in "YX" and value is not None and unit is None and number(value) == 1:
-            found.reason = "the OME-XML says 1 without a unit, which is what programs write that do not know it"
+        reason = "z_reason" if axis == "Z" else "reason"
+        # Beside a real pixel size a z step of 1 may be true.
+        if value is not None and unit is None and number(value) == 1 and None in (found.y_um, found.x_um):
+            setattr(found, reason, "the OME-XML says 1 without a unit, which is what programs write that do not know it")
             continue
         if value is not None and length_um(value, unit or "µm") is None:
-            found.reason = f"the OME-XML says {value} {unit}, which is no length"
+            setattr(found, reason, f"the OME-XML says {value} {unit}, which is no length")
         setattr(found, f"{axis.lower()}_um", length_um(value, unit or "µm"))
     found.time_s = time_s(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s"))
     exposures: dict[str, float | None] = {}
@@ -139,7 +145,8 @@ def _from_micromanager(source: tifffile.TiffFile, kind: str, page: Any) -> Found
     found.channels = [str(name) for name in names] if isinstance(names, list) else []
     if kind == "ndtiff":
         places = [axes.get("channel") for axes, *_ in tifffile.read_ndtiff_index(Path(page.parent.filehandle.dirname, "NDTiff.index"))]
-        found.channels = list(dict.fromkeys(place for place in places if isinstance(place, str)))
+        # Micro-Manager Studio counts them, other programs name them.
+        found.channels = list(dict.fromkeys(place for place in places if isinstance(place, str))) or found.channels
     if kind == "mmstack":
         times, channels, slices = (int(number(summary.get(name)) or 0) for name in ("Frames", "Channels", "Slices"))
         found.planned = (times, channels, slices)
@@ -171,17 +178,20 @@ def _own_metadata(kind: str, page: Any) -> dict[str, Any]:
 
 
 def _from_imagej(metadata: dict[str, Any], page: Any) -> Found:
-    unit = str(metadata.get("unit", ""))
+    x_unit = str(metadata.get("unit", ""))
+    y_unit, z_unit = (str(metadata.get(name) or x_unit) for name in ("yunit", "zunit"))  # there where they are others
     said = {key: value for key, value in metadata.items() if key not in ("LUTs", "Ranges", "ROI", "Overlays")}
-    found = Found(time_s=number(metadata.get("finterval")), dialect="ImageJ", said=said)
-    if length_um(1, unit) is None:
-        found.reason = f"ImageJ's unit is {unit!r}" if unit else "ImageJ was not told one"
+    found = Found(dialect="ImageJ", said=said)
+    found.time_s = time_s(metadata.get("finterval"), str(metadata.get("tunit") or "sec"))
+    spacing = length_um(metadata.get("spacing"), z_unit)
+    found.z_um = None if spacing is None else abs(spacing)  # its sign tells the direction
+    if strange := [unit for unit in (x_unit, y_unit) if length_um(1, unit) is None]:
+        found.reason = f"ImageJ's unit is {strange[0]!r}" if strange[0] else "ImageJ was not told one"
         return found
-    found.y_um, found.x_um = _from_resolution(page, unit)
+    found.y_um, found.x_um = _from_resolution(page, y_unit, x_unit)
     if found.x_um is None or _resolution(page, _X_RESOLUTION) == 1:
         found.y_um = found.x_um = None
-        found.reason = f"the file has the unit {unescape(unit)!r} but no resolution other than 1"
-    found.z_um = length_um(metadata.get("spacing"), unit)
+        found.reason = f"the file has the unit {unescape(x_unit)!r} but no resolution other than 1"
     return found
 
 
@@ -213,14 +223,16 @@ def _from_stk(metadata: dict[str, Any]) -> Found:
     else:
         found.y_um, found.x_um = (length_um(metadata.get(f"{axis}Calibration"), unit) for axis in "YX")
         found.reason = f"MetaMorph's unit is {unit!r}"
-    distances = {abs(float(distance)) for distance in metadata.get("ZDistance", ())} - {0.0}
-    found.z_um = distances.pop() if len(distances) == 1 else None
+    distances = [abs(float(distance)) for distance in metadata.get("ZDistance", ())]
+    steps = set(distances) - {0.0}
+    found.z_um = steps.pop() if len(steps) == 1 else None
     if exposure := re.search(r"Exposure: *(\d+(?:\.\d+)?) *(ms|s|us)\b", descriptions):
         found.exposure_s = [time_s(exposure[1], exposure[2])]
     created = metadata.get("DatetimeCreated")
     created = np.zeros(0, "datetime64[ms]") if created is None else np.atleast_1d(created).astype("datetime64[ms]")
     passed = np.diff(created).astype(float) / 1e3
-    found.time_s = float(np.median(passed)) if len(passed) and passed.min() > 0 else None
+    in_time = len(passed) > 0 and passed.min() > 0 and not all(distances)  # what passes between the planes of a stack is no time step
+    found.time_s = float(np.median(passed)) if in_time else None
     found.acquired = str(created[0]) if len(created) and not np.isnat(created[0]) else ""
     return found
 
@@ -233,7 +245,7 @@ def _from_tags(page: Any) -> Found:
     if not unit or not resolution:
         found.reason = "the TIFF tags give a resolution without a unit" if resolution not in (None, 1) else found.reason
         return found
-    y_um, x_um = _from_resolution(page, unit)
+    y_um, x_um = _from_resolution(page, unit, unit)
     if x_um is not None and y_um is not None and x_um <= LARGEST_TAG_PIXEL_UM and abs(x_um - 1) > 1e-6:
         found.y_um, found.x_um = y_um, x_um
     else:
@@ -243,9 +255,9 @@ def _from_tags(page: Any) -> Found:
     return found
 
 
-def _from_resolution(page: Any, unit: str) -> tuple[float | None, float | None]:
+def _from_resolution(page: Any, y_unit: str, x_unit: str) -> tuple[float | None, float | None]:
     y, x = _resolution(page, _Y_RESOLUTION), _resolution(page, _X_RESOLUTION)
-    return (length_um(1 / y, unit) if y else None, length_um(1 / x, unit) if x else None)
+    return (length_um(1 / y, y_unit) if y else None, length_um(1 / x, x_unit) if x else None)
 
 
 def _resolution(page: Any, code: int) -> float | None:

@@ -13,7 +13,11 @@ MICROMETRES = {  # every length unit of the OME schema 2016-06 that can be conve
     **{"um": 1.0, "μm": 1.0, "u": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0, "micrometers": 1.0},
     **{"nanometer": 1e-3, "nanometre": 1e-3, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6},
 }
-SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "µs": 1e-6, "μs": 1e-6, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
+SECONDS = {  # of OME, and the spellings that ImageJ's users write
+    **{"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0},
+    **{"sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "msec": 1e-3, "μs": 1e-6, "us": 1e-6},
+    **{"mins": 60.0, "minute": 60.0, "minutes": 60.0, "hr": 3600.0, "hrs": 3600.0, "hour": 3600.0, "hours": 3600.0},
+}
 
 
 def length_um(value: str | float | None, unit: str) -> float | None:
@@ -25,7 +29,7 @@ def length_um(value: str | float | None, unit: str) -> float | None:
 
 def time_s(value: str | float | None, unit: str) -> float | None:
     """Convert a time to seconds; None if it is no number or the unit is not one of time."""
-    factor, found = SECONDS.get(unit.strip()), number(value)
+    factor, found = SECONDS.get(unescape(unit).strip()), number(value)
     return None if factor is None or found is None else found * factor
 
 

@@ -35,14 +35,14 @@ def pixels_xml(names: list[str], uuids: list[str]) -> str:
     )
 
 
-def write_set(folder: Path, named: list[str], companion: str = "", same_uuid: bool = False) -> None:
-    """Write t0.ome.tif ... t2.ome.tif whose OME-XML calls them `named`."""
+def write_set(folder: Path, named: list[str], companion: str = "", same_uuid: bool = False, prefix: str = "t") -> None:
+    """Write t0.ome.tif ... t2.ome.tif, or with another prefix, whose OME-XML calls them `named`."""
     uuids = [uuid(0 if same_uuid else t) for t in range(3)]
     inner = pixels_xml(named, uuids)
     for t in range(3):
         body = f'<BinaryOnly MetadataFile="{companion}" UUID="{uuid(9)}"/>' if companion else inner
         text = f'<?xml version="1.0" encoding="UTF-8"?><OME {SCHEMA} UUID="{uuids[t]}">{body}</OME>'
-        tifffile.imwrite(folder / f"t{t}.ome.tif", ARRAY[t], photometric="minisblack", description=text, metadata=None)
+        tifffile.imwrite(folder / f"{prefix}{t}.ome.tif", ARRAY[t], photometric="minisblack", description=text, metadata=None)
     if companion:
         (folder / Path(companion).name).write_text(f'<?xml version="1.0"?><OME {SCHEMA} UUID="{uuid(9)}">{inner}</OME>')
 

@@ -184,6 +184,15 @@ def test_a_stated_z_step_makes_planes_of_pages(capsys: pytest.CaptureFixture[str
     assert row.assumed == "pages are z planes"
 
 
+def test_a_stated_z_step_makes_planes_of_pages_whose_distance_imagej_knows() -> None:
+    said = "ImageJ=1.53c\nimages=5\nunit=micron\nspacing=0.5\n"
+    array = np.zeros((5, 8, 9), np.uint16)
+    tifffile.imwrite("a.tif", array, photometric="minisblack", metadata=None, resolution=(10, 10), description=said)
+    register(CONFIG, ["a.tif"], Added(z_step_um=0.4))
+    row = read_sheet(SHEET)["a"]
+    assert (row.shape[:3], row.z_step_um, row.z_step_source) == ((1, 1, 5), 0.4, "stated")
+
+
 def test_refusals_stand_beside_the_sheet_until_mended() -> None:
     tiff("a.tif", pixel_um=None)
     refused("a.tif")

@@ -11,6 +11,7 @@ import tifffile
 from micromanager import write_mmstack
 from register_folder import CONFIG, SHEET, refused, rows, tiff
 from store_tree import SETTINGS
+from test_ome_sets import pixels_xml, uuid, write_set
 from tiff_dialects import pixels
 
 from cvdm_core import paths
@@ -99,6 +100,30 @@ def test_a_set_of_files_is_registered_once_and_hashed_whole() -> None:
     Path(SHEET).unlink()
     (problem,) = refused("raw/run_MMStack_1.ome.tif")
     assert "continue the image that begins in run_MMStack.ome.tif" in problem
+
+
+@pytest.mark.parametrize(
+    ("named", "companion"), [("cell_TP{}.ome.tif", ""), ("before_{}.ome.tif", ""), ("cell_TP{}.ome.tif", "cell.companion.ome")]
+)
+def test_a_set_of_ome_tiffs_whose_names_are_like_a_pattern_is_registered_by_its_folder(named: str, companion: str) -> None:
+    Path("raw").mkdir()
+    write_set(Path("raw"), [named.format(t) for t in range(3)], companion, prefix="cell_TP")
+    for _ in range(2):
+        register(CONFIG, ["raw"])
+        assert [(row.acquisition, row.input, row.shape) for row in read_sheet(SHEET).values()] == [
+            ("cell_TP0", "raw/cell_TP0.ome.tif", (3, 2, 1, 9, 11))
+        ]
+
+
+def test_files_that_only_know_of_each_other_are_still_put_together() -> None:
+    Path("raw").mkdir()
+    names = [f"cell_TP{t}.ome.tif" for t in range(3)]
+    for t, name in enumerate(names):
+        text = "".join(pixels_xml([other], [uuid(number)]) for number, other in enumerate(names))
+        text = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{uuid(t)}">{text}</OME>'
+        tifffile.imwrite(Path("raw", name), pixels(2, 9, 11), photometric="minisblack", description=text, metadata=None)
+    register(CONFIG, ["raw"])
+    assert [(row.input, row.shape) for row in read_sheet(SHEET).values()] == [("raw/cell_TP{t}.ome.tif", (3, 2, 1, 9, 11))]
 
 
 def test_an_acquisition_that_was_stopped_early_is_told_and_marked(capsys: pytest.CaptureFixture[str]) -> None:

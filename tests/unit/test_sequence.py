@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from register_folder import CONFIG, SHEET, refused, rows
+from register_folder import CONFIG, SHEET, refused, rows, tiff
 from store_tree import SETTINGS
 from tiff_dialects import pixels, read_all
 
 from cvdm_core import paths
+from cvdm_core.acquisitions.added import Added
 from cvdm_core.acquisitions.ingest import ingest
 from cvdm_core.acquisitions.patterns import gather
 from cvdm_core.acquisitions.register import register
@@ -70,6 +71,33 @@ def test_axes_may_lie_inside_the_files_too() -> None:
         np.testing.assert_array_equal(read_all(planes), ARRAY)  # type: ignore[arg-type]
 
 
+STEPS = {"PhysicalSizeZ": 0.3, "PhysicalSizeZUnit": "µm", "TimeIncrement": 2.5, "TimeIncrementUnit": "s"}
+
+
+def test_the_steps_that_each_file_states_are_those_of_the_image() -> None:
+    for t, z in np.ndindex(3, 4):
+        tiff(f"raw/a_t{t}_z{z}.tif", **STEPS)
+    register(CONFIG, ["raw"])
+    row = read_sheet(SHEET)["a"]
+    assert (row.shape[:3], row.z_step_um, row.z_step_source, row.time_step_s) == ((3, 1, 4), 0.3, "metadata", 2.5)
+
+
+def test_a_stated_step_is_not_believed_where_only_some_of_the_planes_are_there() -> None:
+    for number in range(0, 8, 2):
+        tiff(f"raw/a_z{number}.tif", **STEPS)
+        tiff(f"b_t{number}.tif", **STEPS)
+    (problem,) = refused("raw")
+    assert "their distance is not known (the numbers of its files do not follow one another)" in problem
+    assert read_acquired("b_t{t}.tif").time_step_s is None
+
+
+def test_a_step_that_a_single_plane_states_is_none_of_its_acquisition() -> None:
+    tiff("a.tif", **STEPS)
+    register(CONFIG, ["a.tif"], Added(z_step_um=0.5))
+    row = read_sheet(SHEET)["a"]
+    assert (row.z_step_um, row.z_step_source, row.time_step_s) == (None, "", None)
+
+
 def test_missing_planes_are_named() -> None:
     write_planes("a_T{t:02}_Z{z}_C{c}.tif")
     Path("a_T01_Z2_CGFP.tif").unlink()
@@ -90,6 +118,12 @@ def test_numbers_in_steps_are_no_gap_but_numbers_of_something_else_are_refused()
         read_acquired("a_t{t}.tif")
 
 
+def test_a_channel_may_be_any_word() -> None:
+    for word in ("1", "²", "٣"):
+        tiff(f"a_{word}.tif")
+    assert read_acquired("a_{c}.tif").channels == ("channel_1", "channel_٣", "²")
+
+
 def test_planes_that_differ_or_stand_twice_are_named() -> None:
     write_planes("a_t{t}.tif", ARRAY[:, :1, :1])
     tifffile.imwrite("a_t2.tif", ARRAY[0, 0, 0, :5])
@@ -103,6 +137,31 @@ def test_planes_that_differ_or_stand_twice_are_named() -> None:
         read_acquired("a_t{t}.tif")
     with pytest.raises(UserError, match="no file matches"):
         read_acquired("b_{well}_t{t}.tif")
+
+
+@pytest.mark.parametrize(
+    ("names", "axes", "other", "sentence"),
+    [
+        ("a_t{}.tif", "YX", {"PhysicalSizeX": 0.2, "PhysicalSizeY": 0.2}, r"its pixel size is 0\.2 um, not 0\.1 um as in a_t0"),
+        ("a_t{}.tif", "YX", {"PhysicalSizeX": 0.102}, r"its pixel size is 0\.1 x 0\.102 um, not 0\.1 um as in a_t0"),
+        ("a_z{}.tif", "YX", {"PhysicalSizeZ": 0.5}, r"its z step is 0\.5 um, not 0\.3 um as in a_z0"),
+        ("a_t{}.tif", "ZYX", {"PhysicalSizeZ": 0.5}, r"its z step is 0\.5 um, not 0\.3 um as in a_t0"),
+        ("a_z{}.tif", "TYX", {"TimeIncrement": 5.0}, r"its time step is 5 s, not 2\.5 s as in a_z0"),
+        ("a_t{}.tif", "YX", {"PhysicalSizeZ": 0.5}, ""),  # of one plane it means nothing
+        ("a_t{}.tif", "YX", {"PhysicalSizeX": 0.1004, "TimeIncrement": 2.52}, ""),
+    ],
+)
+def test_files_of_one_image_do_not_differ_in_scale(names: str, axes: str, other: dict[str, float], sentence: str) -> None:
+    shape = (2, 9, 11)[3 - len(axes) :]
+    known = STEPS | {"axes": axes} | {f"PhysicalSize{axis}": 0.1 for axis in "XY"}
+    for number in range(3):
+        tiff(names.format(number), *shape, pixel_um=None, **known | (other if number == 2 else {}))
+    pattern = names.replace("{}", "{" + names[2] + "}")
+    if not sentence:
+        assert read_acquired(pattern).pixel_size_um == (0.1, 0.1)
+        return
+    with pytest.raises(UserError, match=rf"{names.format(2)}: {sentence}"):
+        read_acquired(pattern)
 
 
 LIKE_A_CAMERA = {"metadata": None, "resolution": (1e5, 1e5), "resolutionunit": 3}
@@ -229,6 +288,9 @@ def test_an_incomplete_sequence_is_refused_when_it_is_registered() -> None:
         (["p_A03_T0.tif", "p_C03_T0.tif", "p_A03_T1.tif", "p_C03_T1.tif"], ["p_A03_T{t}.tif", "p_C03_T{t}.tif"]),
         (["IXM_A02_s9_w1.tif", "IXM_A02_s9_w2.tif", "IXM_A02_s8_w1.tif"], ["IXM_A02_s9_w{c}.tif", "IXM_A02_s8_w1.tif"]),
         (["cell1.tif", "cell2.tif", "Control_1.tif", "t1.tif", "t2.tif"], None),
+        ([f"s_z{z / 2:.1f}.tif" for z in range(4)], None),  # of half a stack each, two would be made
+        ([f"s_t{t}_z{z / 2:.1f}um.tif" for t in range(2) for z in range(4)], None),
+        (["s.t1.z0.tif", "s.t2.z0.tif"], ["s.t{t}.z0.tif"]),
         (["a_z00_ch00.tif", "a_z00_ch01.tif", "a_z01_ch00.tif"], ["a_z{z}_ch{c}.tif"]),
     ],
 )  # fmt: skip

@@ -148,13 +148,48 @@ def test_dimensions_without_a_place_are_refused_and_further_images_counted(tmp_p
     assert read_header(tmp_path / "b.ome.tif").further == (1,)
 
 
+def link_last_page(path: Path, to: int | None) -> None:
+    """Let the chain of pages go on after the last one: at its first page, or at the byte `to`."""
+    with tifffile.TiffFile(path) as file:
+        first, last = file.pages[0].offset, file.pages[len(file.pages) - 1].aspage()
+        at = last.offset + 2 + 12 * len(last.tags)
+    with path.open("r+b") as raw:
+        raw.seek(at)
+        raw.write(struct.pack("<I", first if to is None else to))
+
+
 def test_a_chain_of_pages_that_leaves_the_file_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.tif", "pages")
-    with tifffile.TiffFile(tmp_path / "a.tif") as file:
-        last = file.pages[4].offset
-        entries = len(file.pages[4].tags)
-    with (tmp_path / "a.tif").open("r+b") as raw:
-        raw.seek(last + 2 + 12 * entries)
-        raw.write(struct.pack("<I", 2**31))
+    link_last_page(tmp_path / "a.tif", 2**31)
     with pytest.raises(UserError, match="after 5 pages"):
+        read_header(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("count", [3, 120])
+def test_a_chain_of_pages_that_leads_back_is_refused(tmp_path: Path, count: int) -> None:
+    """tifffile takes a short one for a single page, and follows one of more than 100 pages for ever."""
+    tifffile.imwrite(tmp_path / "a.tif", pixels(count, 8, 9), photometric="minisblack", metadata=None)
+    link_last_page(tmp_path / "a.tif", None)
+    with pytest.raises(UserError, match=rf"a\.tif: the file is damaged: its chain of pages leads back \(after {count}\)"):
+        read_header(tmp_path / "a.tif")
+
+
+def test_a_compressed_lsm_whose_chain_of_pages_leads_back_is_refused(tmp_path: Path) -> None:
+    write_lsm(tmp_path / "a.lsm", pixels(1, 60, 1, 8, 9), "TZCYX", compression="lzw")
+    link_last_page(tmp_path / "a.lsm", None)
+    with pytest.raises(UserError, match=r"leads back \(after 120\)"):
+        read_header(tmp_path / "a.lsm")
+
+
+def test_a_page_that_is_none_is_told(tmp_path: Path) -> None:
+    array = pixels(5, 20, 30)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        at = file.pages[4].offset
+    with (tmp_path / "a.tif").open("r+b") as raw:
+        raw.seek(at)
+        raw.write(struct.pack("<H", 5000))  # tags: more than a page has
+    with (tmp_path / "a.tif").open("ab") as raw:
+        raw.write(bytes(100_000))
+    with pytest.raises(UserError, match="after 4 pages there is none at byte"):
         read_header(tmp_path / "a.tif")

@@ -64,6 +64,7 @@ CALIBRATED: dict[str, tuple[dict[str, Any], tuple[float, float]]] = {
     "imagej micron": ({**IMAGEJ, "resolution": (10, 5), "metadata": {"unit": "micron"}}, (0.2, 0.1)),
     "imagej um": ({**IMAGEJ, "resolution": (8, 8), "metadata": {"unit": "um"}}, (0.125, 0.125)),
     "imagej escaped": ({**IMAGEJ, "resolution": (8, 8), "metadata": {"unit": "\\u00B5m"}}, (0.125, 0.125)),
+    "imagej, y in nm": ({**IMAGEJ, "resolution": (10, 0.005), "metadata": {"unit": "um", "yunit": "nm"}}, (0.2, 0.1)),
     "imagej nm": ({**IMAGEJ, "resolution": (0.01, 0.01), "metadata": {"unit": "nm"}}, (0.1, 0.1)),
     "tags, cm": ({"resolution": (1e5, 1e5), "resolutionunit": "CENTIMETER"}, (0.1, 0.1)),
     "tags, inch": ({"resolution": (254_000, 254_000), "resolutionunit": "INCH"}, (0.1, 0.1)),
@@ -89,6 +90,7 @@ IMPLAUSIBLE: dict[str, dict[str, Any]] = {
     "no unit": {"resolution": (10, 10), "resolutionunit": "NONE"},
     "imagej, no unit": {**IMAGEJ, "resolution": (10, 10)},
     "imagej, pixels": {**IMAGEJ, "resolution": (10, 10), "metadata": {"unit": "pixel"}},
+    "imagej, y in pixels": {**IMAGEJ, "resolution": (10, 10), "metadata": {"unit": "um", "yunit": "pixel"}},
     "imagej, unit without resolution": {**IMAGEJ, "metadata": {"unit": "um"}},
     "imagej, 300 dpi": {**IMAGEJ, "resolution": (300, 300), "metadata": {"unit": "inch"}},
     "imagej, 1.5 mm": {**IMAGEJ, "resolution": (2 / 3, 2 / 3), "metadata": {"unit": "mm"}},
@@ -115,6 +117,46 @@ def test_an_implausible_z_step_is_none_with_a_reason(tmp_path: Path, spacing: fl
     header = read_header(tmp_path / "a.tif")
     assert header.pixel_size_um == pytest.approx((0.1, 0.1))
     assert header.z_step_um is None and reason in header.metadata.z_step_reason
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({"PhysicalSizeX": 1.0, "PhysicalSizeY": 1.0}, None),
+        ({}, None),
+        ({"PhysicalSizeX": 1.0, "PhysicalSizeY": 1.0, "PhysicalSizeZUnit": "µm"}, 1),
+        ({"PhysicalSizeX": 0.2, "PhysicalSizeY": 0.2}, 1),
+    ],
+)
+def test_ome_that_says_1_of_everything_knows_no_z_step_either(tmp_path: Path, sizes: dict[str, Any], expected: float | None) -> None:
+    write_ome(tmp_path / "a.ome.tif", PhysicalSizeZ=1.0, **sizes)
+    header = read_header(tmp_path / "a.ome.tif")
+    assert header.z_step_um == expected and ("1 without a unit" in header.metadata.z_step_reason) == (expected is None)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"unit": "um", "spacing": 300, "zunit": "nm"}, 0.3),
+        ({"unit": "mm", "spacing": 0.3, "zunit": "\\u00B5m"}, 0.3),
+        ({"unit": "um", "spacing": -0.3}, 0.3),
+        ({"unit": "pixel", "spacing": 0.3, "zunit": "um"}, 0.3),
+        ({"unit": "um", "spacing": 3, "zunit": "slices"}, None),
+    ],
+)
+def test_imagej_has_a_unit_of_its_own_for_z(tmp_path: Path, said: dict[str, Any], expected: float | None) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", pixels(3, 8, 8), imagej=True, resolution=(10, 10), metadata={"axes": "ZYX", **said})
+    assert read_header(tmp_path / "a.tif").z_step_um == pytest.approx(expected)
+
+
+OF_5 = {"": 5, "sec": 5, "min": 300, "minutes": 300, "hour": 18_000, "msec": 0.005, "\\u00B5s": 5e-6, "frames": None}
+
+
+@pytest.mark.parametrize(("unit", "seconds"), OF_5.items())
+def test_imagej_has_a_unit_of_its_own_for_time(tmp_path: Path, unit: str, seconds: float | None) -> None:
+    said = {"axes": "TYX", "finterval": 5} | ({"tunit": unit} if unit else {})
+    tifffile.imwrite(tmp_path / "a.tif", pixels(3, 8, 8), imagej=True, metadata=said)
+    assert read_header(tmp_path / "a.tif").time_step_s == pytest.approx(seconds)
 
 
 OPTICS = (
@@ -162,6 +204,33 @@ def test_ome_names_the_microscope_and_its_objective(tmp_path: Path, scopes: str,
     assert (found.instrument, found.objective) == expected
 
 
+def ome_image(pixel_um: float, data: str, name: str = "") -> str:
+    size = f'PhysicalSizeX="{pixel_um}" PhysicalSizeY="{pixel_um}"'
+    sizes = 'SizeX="8" SizeY="8" SizeZ="1" SizeC="1" SizeT="1"'
+    return f'<Image Name="{name}"><Pixels DimensionOrder="XYCZT" Type="uint16" {sizes} {size}><Channel/>{data}</Pixels></Image>'
+
+
+def write_images(path: Path, *images: str) -> None:
+    text = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">{"".join(images)}</OME>'
+    tifffile.imwrite(path, pixels(8, 8), photometric="minisblack", description=text.encode(), metadata=None)
+
+
+@pytest.mark.parametrize("other", ["", "<MetadataOnly/>"])
+@pytest.mark.parametrize("name", ["", "cell"])
+def test_ome_of_an_image_without_pixels_in_the_file_is_not_taken_for_that_of_another(tmp_path: Path, other: str, name: str) -> None:
+    write_images(tmp_path / "a.ome.tif", ome_image(2.0, other, name), ome_image(0.2, '<TiffData IFD="0" PlaneCount="1"/>', name))
+    assert read_header(tmp_path / "a.ome.tif").pixel_size_um == (0.2, 0.2)
+
+
+def test_ome_of_more_images_than_the_file_holds_is_believed_by_name_only(tmp_path: Path) -> None:
+    lost, there = '<TiffData IFD="7" PlaneCount="1"/>', '<TiffData IFD="0" PlaneCount="1"/>'
+    write_images(tmp_path / "a.ome.tif", ome_image(2.0, lost), ome_image(0.2, there))
+    header = read_header(tmp_path / "a.ome.tif")
+    assert header.pixel_size_um is None and "describes 2 images and the file holds 1" in header.pixel_size_reason
+    write_images(tmp_path / "b.ome.tif", ome_image(2.0, lost, "one"), ome_image(0.2, there, "two"))
+    assert read_header(tmp_path / "b.ome.tif").pixel_size_um == (0.2, 0.2)
+
+
 def test_micromanager_names_its_computer_and_plain_tags_their_maker(tmp_path: Path) -> None:
     write_mmstack(tmp_path / "a_MMStack.ome.tif", {(0, 0, 0, 0): pixels(8, 8)}, ComputerName="SIM-PC\t2")
     assert read_header(tmp_path / "a_MMStack.ome.tif").metadata.instrument == "SIM-PC 2"
@@ -170,7 +239,10 @@ def test_micromanager_names_its_computer_and_plain_tags_their_maker(tmp_path: Pa
     assert read_header(tmp_path / "b.tif").metadata.instrument == "Hamamatsu C13440"
 
 
-@pytest.mark.parametrize(("z_um", "times_ms", "shape"), [([0.3, 0.3, 0.3], [0, 0, 0], (1, 1, 3)), ([0, 0, 0], [0, 2500, 5000], (3, 1, 1))])
+@pytest.mark.parametrize(
+    ("z_um", "times_ms", "shape"),
+    [([0.3, 0.3, 0.3], [0, 0, 0], (1, 1, 3)), ([0.3, 0.3, 0.3], [0, 100, 200], (1, 1, 3)), ([0, 0, 0], [0, 2500, 5000], (3, 1, 1))],
+)
 def test_metamorph_tells_steps_exposure_and_date(tmp_path: Path, z_um: list[float], times_ms: list[int], shape: tuple[int, ...]) -> None:
     array = pixels(3, 8, 9)
     write_stk(tmp_path / "a.stk", array, z_um, times_ms, 0.16)

@@ -87,10 +87,19 @@ def imagej_tail(path: Path) -> Array:
     return array[:, None]
 
 
+def scanimage(path: Path) -> Array:
+    array = pixels(7, 20, 30, dtype="int16")
+    with tifffile.TiffWriter(path) as file:
+        for plane in array:
+            file.write(plane, photometric="minisblack", description="state.configName='scan'", metadata=None, contiguous=False)
+    return array
+
+
 ODD: dict[str, Callable[[Path], Array]] = {
     "1 bit": lambda path: packed(path, 1).astype(bool), "2 bit": lambda path: packed(path, 2), "4 bit": lambda path: packed(path, 4),
     "10 bit": lambda path: packed(path, 10), "12 bit": lambda path: packed(path, 12), "14 bit": lambda path: packed(path, 14),
     "planar": planar, "alpha": alpha, "pyramid": pyramid, "flat pyramid": flat_pyramid, "imagej tail": imagej_tail,
+    "ScanImage 3": scanimage,
 }  # fmt: skip
 
 

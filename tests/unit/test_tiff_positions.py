@@ -71,6 +71,39 @@ def test_an_image_over_two_files_is_read_from_both_and_belongs_to_the_first(tmp_
         read_header(tmp_path / "run_MMStack_1.ome.tif")
 
 
+def two_files(folder: Path, prefix: str = "run") -> tuple[Path, np.ndarray[Any, Any]]:
+    """Write an image of five time points in two files, and return the first."""
+    folder.mkdir()
+    array = pixels(1, 5, 1, 1, 9, 11)
+    for end, frames in (("", range(3)), ("_1", range(3, 5))):
+        write_mmstack(folder / f"{prefix}_MMStack{end}.ome.tif", mm_planes([0], array, frames), Frames=5, Prefix=prefix)
+    return folder / f"{prefix}_MMStack.ome.tif", array
+
+
+def test_a_file_that_only_is_called_like_one_of_a_micro_manager_set_is_named(tmp_path: Path) -> None:
+    path, array = two_files(tmp_path / "run")
+    other = path.with_name("run_MMStack_deconvolved.tif")
+    tifffile.imwrite(other, array[0, :, 0, 0], imagej=True)
+    with pytest.raises(UserError, match=r"_deconvolved\.tif: it is called like a file of the set of run_MMStack\.ome\.tif .* move it"):
+        read_header(path)
+    other.write_bytes(path.with_name("run_MMStack_1.ome.tif").read_bytes()[:100])
+    with pytest.raises(UserError, match=r"run_MMStack_deconvolved\.tif: .* so the file is not finished"):
+        read_header(path)
+    other.unlink()
+    check(path, 0, array[0])
+
+
+@pytest.mark.parametrize(("folder", "prefix"), [("day [2]", "run"), ("run", "cell[3]")])
+def test_brackets_that_hide_files_of_a_micro_manager_set_are_told(tmp_path: Path, folder: str, prefix: str) -> None:
+    path, _ = two_files(tmp_path / folder, prefix)
+    with pytest.raises(UserError, match=r"further files of its set cannot be found, because its name or that of a folder .* rename that"):
+        read_header(path)
+    one = path.with_name(f"{prefix}_MMStack_Pos1.ome.tif")  # needs no other
+    array = pixels(2, 2, 1, 3, 9, 11)
+    write_mmstack(one, mm_planes([1], array, range(2)), Frames=2, Slices=3, Positions=2, Prefix=prefix)
+    check(one, 0, array[1])
+
+
 def test_missing_planes_are_named_and_never_filled_in(tmp_path: Path) -> None:
     planes = mm_planes([0], pixels(1, 2, 2, 3, 9, 11), range(2))
     del planes[1, 2, 0, 0]
@@ -110,6 +143,12 @@ def test_the_positions_of_an_ndtiff_folder(tmp_path: Path, files: int) -> None:
     header = read_header(name)
     assert header.channels == ("DAPI", "GFP") and header.pixel_size_um == (0.1, 0.1)
     assert header.metadata.acquired == "2026/01/02 03:04:05"
+
+
+def test_the_channels_of_an_ndtiff_folder_that_counts_them_are_named_by_its_summary(tmp_path: Path) -> None:
+    planes = {json.dumps({"channel": c, "z": z}): pixels(9, 11) + c for z in range(2) for c in range(2)}
+    write_ndtiff(tmp_path, planes, ChNames=["DAPI", "GFP"])
+    assert read_header(tmp_path / "run_NDTiffStack.tif").channels == ("DAPI", "GFP")
 
 
 def test_an_ndtiff_index_may_not_lead_elsewhere_or_lack_files(tmp_path: Path) -> None:

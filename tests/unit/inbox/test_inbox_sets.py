@@ -9,6 +9,7 @@ import tifffile
 from inbox_folder import Look, plane, reason, sheet, states
 from micromanager import write_mmstack
 from register_folder import SHEET, rows, tiff
+from test_ome_sets import write_set
 
 from cvdm_core.acquisitions.ledger import Ledger, ledger_file
 from cvdm_core.sheet import read_sheet
@@ -127,3 +128,21 @@ def test_a_set_of_files_in_the_inbox_itself_waits_for_its_last_file(look: Look) 
     stack("run_MMStack_1.ome.tif", range(4, 5))
     assert look(18)
     assert states()["run_MMStack"] == "changed"
+
+
+def test_a_set_of_ome_tiffs_whose_names_are_like_a_pattern_is_registered_once(look: Look) -> None:
+    Path("inbox/run").mkdir()
+    write_set(Path("inbox/run"), [f"cell_TP{t}.ome.tif" for t in range(3)], prefix="cell_TP")
+    last = Path("inbox/run/cell_TP2.ome.tif")
+    content = last.read_bytes()
+    last.unlink()
+    look(0)
+    assert look(20)
+    assert set(states().values()) == {"failed"} and "1 of the 3 files of its set are not beside it" in reason("cell_TP0")
+    last.write_bytes(content)
+    look(21)
+    look(40)
+    assert not look(41)
+    assert sheet() == ["cell_TP0"] and states() == {"cell_TP0": "registered", "cell_TP1": "gone", "cell_TP2": "gone"}
+    before = ledger_file(SHEET).read_bytes()
+    assert not look(60) and ledger_file(SHEET).read_bytes() == before
