@@ -31,6 +31,7 @@ FAILED = {
     FORGOTTEN,
     REFUSED,
 }
+ENDED = {DONE, *FAILED}
 RESTARTABLE = {"PREEMPTED", "NODE_FAIL"}
 """States out of which SLURM may still start the job again."""
 NAME = re.compile(r"[\w.-]+")
@@ -54,7 +55,7 @@ class JobState:
     @property
     def ended(self) -> bool:
         """Whether the job is over, as far as the state alone can tell."""
-        return self.state == DONE or self.state in FAILED
+        return self.state in ENDED
 
 
 def run_file(run: str) -> Path:

@@ -1,0 +1,61 @@
+"""What Snakemake's plugin is told by the wrappers of SLURM's commands, on a cluster of which each command is a script of a few lines."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cvdm_core.cluster import leftovers
+
+ROOT = Path(__file__).parents[2]
+RUN = "0b7c-night"
+COMMENT = "rule_sample_wildcards_cells_1_tiny_v2_0003"
+LOOK = ("squeue", "--format=%i|%T", "--states=all", "--noheader", "--name", RUN)
+SEND = ("sbatch", "--parsable", "--job-name", RUN, "--comment", COMMENT, "--mem", "2000", "-t", "60", "--wrap=true")
+Cluster = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """Return what writes SLURM's commands, each as a script; one that is not written fails, as without a controller."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.defpath}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+
+    def write(**scripts: str) -> None:
+        for name, script in scripts.items():
+            path = tmp_path / "bin" / name
+            path.write_text(f"#!/bin/sh\n{script}\n")
+            path.chmod(0o755)
+
+    away = "echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1"
+    write(sbatch=away, squeue=away, scancel=away, sacct=away, scontrol=away)
+    return write
+
+
+def wrapped(*call: str) -> subprocess.CompletedProcess[str]:
+    """Call a command as the plugin does."""
+    command = [sys.executable, str(ROOT / "workflow/slurm" / call[0]), *call[1:]]
+    return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "setting", ["SQUEUE_USERS=nobody", "SQUEUE_PARTITION=gpu", "SLURM_CLUSTERS=other", "SLURM_TIME_FORMAT=relative", "SACCT_FORMAT=User"]
+)
+def test_what_a_person_has_set_for_their_own_eyes_changes_no_answer(slurm: Cluster, monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    monkeypatch.setenv(*setting.split("=", 1))
+    slurm(squeue=f'[ -n "${setting.partition("=")[0]}" ] || echo "7|RUNNING|{COMMENT}"')
+    assert wrapped(*LOOK).stdout == "7|RUNNING\n"
+
+
+def test_a_job_that_has_ended_is_no_leftover(slurm: Cluster) -> None:
+    states = {7: "COMPLETED", 8: "CANCELLED", 9: "COMPLETING", 10: "PENDING"}
+    rows = [f"{job}|{state}|{COMMENT}|{Path.cwd()}" for job, state in states.items()]
+    slurm(squeue="\n".join(f"echo '{row}'" for row in rows))
+    assert [job.job for job in leftovers.find(Path.cwd())] == [9, 10]
