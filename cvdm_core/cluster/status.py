@@ -7,6 +7,8 @@ Version 2.8.0 of the plugin waits for ever in four cases, and each has its cure 
 * a job ends PREEMPTED or NODE_FAIL and SLURM does not start it again: once that state has lasted, the plugin is told FAILED;
 * SLURM has forgotten a job, or says `CANCELLED by 0`: accounting is asked where there is one; a job that nobody knows any more has FAILED;
 * while the controller is away the plugin asks sacct: it gets the same answer.
+
+None of the answers needs the disk, so that a full one makes no job forgotten either.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cvdm_core.cluster.commands import run
-from cvdm_core.cluster.history import FAILED, FORGOTTEN, RESTARTABLE, JobState, latest, note, read
+from cvdm_core.cluster.history import FAILED, FORGOTTEN, RESTARTABLE, JobState, latest, read, try_to_note
 
 SECONDS = 40  # the plugin gives up after 60
 LASTED = 30.0
@@ -47,15 +49,19 @@ def states_for_plugin(name: str, path: Path) -> dict[int, str]:
 
     What is new is added to the run's file `path`.
     """
-    before = latest(read(path))
     queued = in_queue(f"--name={name}")
     if queued is None:
         return {}
+    try:
+        before = latest(read(path))
+    except OSError:
+        # What the queue shows is true. Of what it does not show nothing can be said before the file can be read again.
+        return {job: for_plugin(state, None) for job, (state, _) in queued.items()}
     known = {job: state.comment for job, state in before.items()} | {job: comment for job, (_, comment) in queued.items()}
     now = {job: state.state if state.ended else FORGOTTEN for job, state in before.items()}
     now |= {job: state for job, (state, _) in queued.items()}
     now |= accounted(job for job, state in now.items() if state == FORGOTTEN)
-    note(path, (_noted(job, state, known[job]) for job, state in now.items() if job not in before or before[job].state != state))
+    try_to_note(path, (_noted(job, state, known[job]) for job, state in now.items() if job not in before or before[job].state != state))
     return {job: for_plugin(state, before.get(job)) for job, state in now.items()}
 
 

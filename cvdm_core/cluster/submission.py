@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cvdm_core.cluster.commands import real
-from cvdm_core.cluster.history import DONE, FAILED, REFUSED, SUBMITTED, JobState, note, run_file
+from cvdm_core.cluster.history import DONE, FAILED, REFUSED, SUBMITTED, JobState, run_file, try_to_note
 from cvdm_core.cluster.status import in_queue
 
 PATIENCE = 3600.0
@@ -55,15 +55,17 @@ def submit(arguments: Sequence[str]) -> int:
         if taken is not None:
             out, error, done = f"{taken}\n", "", subprocess.CompletedProcess(done.args, 0)
             break
+    # Before it is noted: a job that was taken must not look refused because of a full disk.
+    sys.stdout.write(out)
+    sys.stderr.write(error)
+    sys.stdout.flush()
     job = out.strip().partition(";")[0]
     if given.job_name:
         accepted = done.returncode == 0 and job.isdigit()
         asked = {key: value for key, value in (("mem_mb", given.mem), ("minutes", given.time)) if value}
         facts = asked if accepted else {"log": " ".join(error.split())[:600]}
         state = JobState(int(job) if accepted else 0, SUBMITTED if accepted else REFUSED, given.comment, facts=facts)
-        note(run_file(given.job_name), [state])
-    sys.stdout.write(out)
-    sys.stderr.write(error)
+        try_to_note(run_file(given.job_name), [state])
     return done.returncode
 
 

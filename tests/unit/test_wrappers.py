@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cvdm_core.cluster import leftovers
+from cvdm_core.cluster import history, leftovers
 
 ROOT = Path(__file__).parents[2]
 RUN = "0b7c-night"
@@ -59,3 +59,46 @@ def test_a_job_that_has_ended_is_no_leftover(slurm: Cluster) -> None:
     rows = [f"{job}|{state}|{COMMENT}|{Path.cwd()}" for job, state in states.items()]
     slurm(squeue="\n".join(f"echo '{row}'" for row in rows))
     assert [job.job for job in leftovers.find(Path.cwd())] == [9, 10]
+
+
+def full_disk() -> None:
+    """Let the file of the run be one that takes nothing, as on a full disk."""
+    history.run_file(RUN).parent.mkdir(parents=True)
+    history.run_file(RUN).symlink_to("/dev/full")
+
+
+def unreadable_disk() -> None:
+    """Let the file of the run neither be read nor written."""
+    history.run_file(RUN).mkdir(parents=True)
+
+
+@pytest.mark.parametrize("damage", [full_disk, unreadable_disk])
+def test_a_job_that_was_taken_is_told_so_though_the_disk_takes_no_note_of_it(slurm: Cluster, damage: Callable[[], None]) -> None:
+    damage()
+    slurm(sbatch="echo 101")
+    done = wrapped(*SEND)
+    assert (done.returncode, done.stdout) == (0, "101\n"), done.stderr
+    assert len(done.stderr.splitlines()) == 1 and f"{RUN}.jsonl" in done.stderr
+
+
+def test_the_states_of_jobs_are_told_though_the_disk_takes_no_note_of_them(slurm: Cluster) -> None:
+    slurm(squeue=f'echo "7|RUNNING|{COMMENT}"; echo "8|COMPLETED|{COMMENT}"')
+    history.note(history.run_file(RUN), [history.JobState(7, "PENDING", COMMENT)])
+    full = (*("bash", "-c"), 'ulimit -f 0; trap "" XFSZ; exec "$@"', "-", sys.executable, str(ROOT / "workflow/slurm/squeue"), *LOOK[1:])
+    done = subprocess.run(full, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "7|RUNNING\n8|COMPLETED\n"), done.stderr
+
+
+def test_a_file_that_cannot_be_read_makes_no_job_fail(slurm: Cluster) -> None:
+    unreadable_disk()
+    slurm(squeue=f'echo "7|RUNNING|{COMMENT}"; echo "8|NODE_FAIL|{COMMENT}"')
+    done = wrapped(*LOOK)
+    assert (done.returncode, done.stdout) == (0, "7|RUNNING\n8|PENDING\n"), done.stderr
+
+
+def test_a_line_that_a_full_disk_cut_off_costs_only_itself() -> None:
+    path = history.run_file(RUN)
+    path.parent.mkdir(parents=True)
+    path.write_text('{"job": 2, "sta')
+    history.note(path, [history.JobState(1, "RUNNING", COMMENT)])
+    assert [state.job for state in history.read(path)] == [1]
