@@ -18,7 +18,7 @@ from pathlib import Path
 FOLDER = Path("logs") / "cluster"
 DAYS = 14
 """Runs that were last added to before this many days are not looked at any more."""
-SUBMITTED, REFUSED, FORGOTTEN = "SUBMITTED", "REFUSED", "FORGOTTEN"
+SUBMITTED, REFUSED, FORGOTTEN, HELD = "SUBMITTED", "REFUSED", "FORGOTTEN", "HELD"
 DONE = "COMPLETED"
 FAILED = {
     "BOOT_FAIL",
@@ -30,6 +30,7 @@ FAILED = {
     "PREEMPTED",
     "TIMEOUT",
     FORGOTTEN,
+    HELD,
     REFUSED,
 }
 ENDED = {DONE, *FAILED}

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cvdm_core.cluster.commands import real
-from cvdm_core.cluster.history import DONE, FAILED, REFUSED, SUBMITTED, JobState, run_file, try_to_note
+from cvdm_core.cluster.history import ENDED, REFUSED, SUBMITTED, JobState, run_file, try_to_note
 from cvdm_core.cluster.status import in_queue
 
 PATIENCE = 3600.0
@@ -80,5 +80,5 @@ def _ancestors() -> list[int]:
 def _taken(name: str, comment: str) -> int | None:
     """Return the id of a job of this run that was submitted with the comment and has not ended."""
     queued = in_queue(f"--name={name}") if name and comment else None
-    found = [job for job, (state, said) in (queued or {}).items() if said == comment and state != DONE and state not in FAILED]
+    found = [job for job, each in (queued or {}).items() if each.comment == comment and each.state not in ENDED]
     return max(found, default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from cvdm_core.cluster.history import DONE, FORGOTTEN, REFUSED, SUBMITTED, JobState
+from cvdm_core.cluster.history import DONE, FORGOTTEN, HELD, REFUSED, SUBMITTED, JobState
 from cvdm_core.records.failures import FailureClass
 
 OOM_SIGNAL = "0:125"
@@ -27,6 +27,12 @@ def verdict(state: JobState) -> tuple[FailureClass, str]:
         return "configuration", f"SLURM refused the job ({facts.get('log', '')}); {ASK_DOCTOR}"
     if refused(state):
         return "configuration", f"{name} asked for what no node has (BadConstraints); {ASK_DOCTOR}"
+    if state.state == HELD:
+        return (
+            "node",
+            f"{name} was put back into the queue by SLURM and held there ({facts.get('Reason', '?')}), so that it was cancelled; run again "
+            "and it goes on; if it happens again, ask the cluster's administrators.",
+        )
     if state.state == "OUT_OF_MEMORY" or OOM_SIGNAL in codes or re.search(MEMORY, log):
         given = facts.get("MinMemoryNode") or facts.get("MinMemoryCPU") or "its share"
         return "memory", f"{name} needed more memory than the {given} it had; give it more: {_more(rule, 'mem_mb')}."

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cvdm_core.cluster import history, leftovers
+from cvdm_core.cluster.verdict import verdict
 
 ROOT = Path(__file__).parents[2]
 RUN = "0b7c-night"
@@ -50,7 +51,7 @@ def wrapped(*call: str) -> subprocess.CompletedProcess[str]:
 )
 def test_what_a_person_has_set_for_their_own_eyes_changes_no_answer(slurm: Cluster, monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
     monkeypatch.setenv(*setting.split("=", 1))
-    slurm(squeue=f'[ -n "${setting.partition("=")[0]}" ] || echo "7|RUNNING|{COMMENT}"')
+    slurm(squeue=f'[ -n "${setting.partition("=")[0]}" ] || echo "7|RUNNING|None|{COMMENT}"')
     assert wrapped(*LOOK).stdout == "7|RUNNING\n"
 
 
@@ -82,7 +83,7 @@ def test_a_job_that_was_taken_is_told_so_though_the_disk_takes_no_note_of_it(slu
 
 
 def test_the_states_of_jobs_are_told_though_the_disk_takes_no_note_of_them(slurm: Cluster) -> None:
-    slurm(squeue=f'echo "7|RUNNING|{COMMENT}"; echo "8|COMPLETED|{COMMENT}"')
+    slurm(squeue=f'echo "7|RUNNING|None|{COMMENT}"; echo "8|COMPLETED|None|{COMMENT}"')
     history.note(history.run_file(RUN), [history.JobState(7, "PENDING", COMMENT)])
     full = (*("bash", "-c"), 'ulimit -f 0; trap "" XFSZ; exec "$@"', "-", sys.executable, str(ROOT / "workflow/slurm/squeue"), *LOOK[1:])
     done = subprocess.run(full, capture_output=True, text=True, check=False, timeout=60)
@@ -91,7 +92,7 @@ def test_the_states_of_jobs_are_told_though_the_disk_takes_no_note_of_them(slurm
 
 def test_a_file_that_cannot_be_read_makes_no_job_fail(slurm: Cluster) -> None:
     unreadable_disk()
-    slurm(squeue=f'echo "7|RUNNING|{COMMENT}"; echo "8|NODE_FAIL|{COMMENT}"')
+    slurm(squeue=f'echo "7|RUNNING|None|{COMMENT}"; echo "8|NODE_FAIL|None|{COMMENT}"')
     done = wrapped(*LOOK)
     assert (done.returncode, done.stdout) == (0, "7|RUNNING\n8|PENDING\n"), done.stderr
 
@@ -102,3 +103,40 @@ def test_a_line_that_a_full_disk_cut_off_costs_only_itself() -> None:
     path.write_text('{"job": 2, "sta')
     history.note(path, [history.JobState(1, "RUNNING", COMMENT)])
     assert [state.job for state in history.read(path)] == [1]
+
+
+@pytest.mark.parametrize("reason", ["launch failed requeued held", "job_requeued_in_held_state"])
+def test_a_job_that_slurm_put_back_and_holds_is_cancelled_and_failed_for_its_node(slurm: Cluster, reason: str) -> None:
+    # Cancelled, it shows the state CANCELLED, and a person was it not.
+    shown = f'[ -e cancelled ] && echo "7|CANCELLED|None|{COMMENT}" || echo "7|PENDING|{reason}|{COMMENT}"'
+    slurm(squeue=shown, scancel='echo "$@" > cancelled')
+    assert wrapped(*LOOK).stdout == "7|FAILED\n"
+    assert Path("cancelled").read_text() == "7\n"
+    assert wrapped(*LOOK).stdout == "7|FAILED\n"
+    (state,) = history.read(history.run_file(RUN))
+    kind, sentence = verdict(state)
+    assert kind == "node" and reason.replace("_", " ") in sentence
+
+
+def test_a_held_job_that_cannot_be_cancelled_now_is_asked_for_again_and_not_sent_anew(slurm: Cluster) -> None:
+    slurm(squeue=f'echo "7|PENDING|launch failed requeued held|{COMMENT}"')
+    assert wrapped(*LOOK).stdout == "7|PENDING\n"
+    slurm(scancel="true")
+    assert wrapped(*LOOK).stdout == "7|FAILED\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"), [("PENDING", "JobHeldUser"), ("PENDING", "JobHeldAdmin"), ("COMPLETING", "launch failed requeued held")]
+)
+def test_a_job_that_a_person_holds_or_that_still_ends_is_left_alone(slurm: Cluster, state: str, reason: str) -> None:
+    slurm(squeue=f'echo "7|{state}|{reason}|{COMMENT}"', scancel="touch cancelled")
+    assert wrapped(*LOOK).stdout == f"7|{state}\n"
+    assert not Path("cancelled").exists()
+
+
+def test_what_slurm_says_of_a_failed_job_is_kept_to_its_last_word(slurm: Cluster) -> None:
+    said = "JobId=7 JobName=x Reason=launch failed requeued held Dependency=(null) Socks/Node=* TRES=cpu=1,mem=2G StdOut=/a b/7.log Power="
+    slurm(squeue=f'echo "7|FAILED|None|{COMMENT}"', scontrol=f"echo '{said}'")
+    assert wrapped(*LOOK).stdout == "7|FAILED\n"
+    (state,) = history.read(history.run_file(RUN))
+    assert state.facts == {"Reason": "launch failed requeued held", "StdOut": "/a b/7.log"}
