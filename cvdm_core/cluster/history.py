@@ -73,6 +73,11 @@ def run_file(run: str) -> Path:
     return FOLDER / f"{run}.jsonl"
 
 
+def stop_file(run: str) -> Path:
+    """Return the file that is there once a run of the driver was told to end."""
+    return run_file(run).with_suffix(".stopped")
+
+
 def note(path: Path, states: Iterable[JobState]) -> None:
     """Add states to a run's file; a line is written whole, also where several wrappers write at once.
 

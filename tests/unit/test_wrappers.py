@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cvdm_core.cluster import history, leftovers
+from cvdm_core.cluster import history, leftovers, submission
 from cvdm_core.cluster.verdict import verdict
 
 ROOT = Path(__file__).parents[2]
@@ -140,3 +143,104 @@ def test_what_slurm_says_of_a_failed_job_is_kept_to_its_last_word(slurm: Cluster
     assert wrapped(*LOOK).stdout == "7|FAILED\n"
     (state,) = history.read(history.run_file(RUN))
     assert state.facts == {"Reason": "launch failed requeued held", "StdOut": "/a b/7.log"}
+
+
+def submitted(monkeypatch: pytest.MonkeyPatch, pause: float = 0.01, patience: float = 60.0) -> int:
+    """Submit as the plugin does, in this process and with shorter pauses, and return the exit status."""
+    monkeypatch.setattr(sys, "stdin", None)
+    for name in ("AWAY", "FULL"):
+        monkeypatch.setattr(submission, name, replace(getattr(submission, name), pause=pause, patience=patience))
+    return submission.submit(SEND[1:])
+
+
+LIMITS = [
+    "sbatch: error: AssocMaxSubmitJobLimit",
+    "sbatch: error: AssocGrpSubmitJobsLimit",
+    "sbatch: error: QOSMaxSubmitJobPerUserLimit",
+    "sbatch: error: QOSGrpSubmitJobsLimit",
+    "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying",
+]
+POLICY = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+COUNTED = 'echo x >> calls; [ "$(wc -l < calls)" -lt 3 ] && {{ echo "{}" >&2; exit 1; }}; echo 101'
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_while_the_queue_takes_no_more_jobs_a_submission_waits_for_its_place(
+    slurm: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], limit: str
+) -> None:
+    slurm(sbatch=COUNTED.format(f"{limit}\n{POLICY}"))
+    assert submitted(monkeypatch) == 0
+    assert capsys.readouterr().out == "101\n"
+    assert [(state.job, state.state) for state in history.read(history.run_file(RUN))] == [(101, history.SUBMITTED)]
+
+
+def test_a_limit_that_no_waiting_mends_is_told_at_once(
+    slurm: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slurm(sbatch=COUNTED.format(f"sbatch: error: AssocMaxWallDurationPerJobLimit\n{POLICY}"))
+    assert submitted(monkeypatch) == 1
+    assert "AssocMaxWallDurationPerJobLimit" in capsys.readouterr().err
+    assert Path("calls").read_text() == "x\n"
+
+
+def test_after_ctrl_c_neither_the_waiting_submission_nor_those_behind_it_are_sent(slurm: Cluster) -> None:
+    slurm(sbatch=f'echo x >> calls; echo "{LIMITS[0]}" >&2; exit 1')
+    waiting = subprocess.Popen([sys.executable, str(ROOT / "workflow/slurm/sbatch"), *SEND[1:]], stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while not Path("calls").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    waiting.send_signal(signal.SIGINT)
+    assert "the driver was told to end" in waiting.communicate(timeout=20)[1] and waiting.returncode
+    slurm(sbatch="echo x >> calls; echo 101")  # there is a place: the driver has cancelled its jobs
+    behind = wrapped(*SEND)
+    assert behind.returncode and "the driver was told to end" in behind.stderr
+    assert Path("calls").read_text() == "x\n"
+
+
+@pytest.mark.parametrize("in_the_queue", [True, False])
+def test_a_job_whose_answer_was_lost_is_sent_again_only_after_the_queue_was_looked_at(
+    slurm: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], in_the_queue: bool
+) -> None:
+    lost = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+    shown = f'echo "101|PENDING|None|{COMMENT}"' if in_the_queue else ":"
+    slurm(
+        sbatch=f'echo sbatch >> calls; [ -e looked ] && echo 102 && exit; echo "{lost}" >&2; exit 1',
+        # It answers the third time.
+        squeue=f'echo squeue >> calls; [ "$(grep -c squeue calls)" -lt 3 ] && exit 1; touch looked; {shown}',
+    )
+    assert submitted(monkeypatch) == 0
+    assert capsys.readouterr().out == ("101\n" if in_the_queue else "102\n")
+    assert Path("calls").read_text().split() == ["sbatch", *["squeue"] * 3, *([] if in_the_queue else ["sbatch"])]
+
+
+OWN = 'echo "ClusterName             = cvdm"'
+
+
+@pytest.mark.parametrize(("option", "variable"), [("--clusters gpu", ""), ("-Mgpu", ""), ("", "SBATCH_CLUSTERS"), ("", "SLURM_CLUSTERS")])
+def test_a_job_for_another_cluster_is_refused_before_it_is_sent(
+    slurm: Cluster, monkeypatch: pytest.MonkeyPatch, option: str, variable: str
+) -> None:
+    if variable:
+        monkeypatch.setenv(variable, "gpu")
+    slurm(sbatch="touch sent; echo '101;gpu'", scontrol=OWN)
+    done = wrapped(*SEND, *option.split())
+    assert done.returncode and not done.stdout and not Path("sent").exists()
+    assert f"{variable or '--clusters'} sends jobs to the cluster gpu" in done.stderr
+    (state,) = history.read(history.run_file(RUN))
+    kind, sentence = verdict(state)
+    assert kind == "configuration" and "the cluster gpu" in sentence
+
+
+def test_the_own_cluster_may_be_named(slurm: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBATCH_CLUSTERS", "cvdm")
+    slurm(sbatch="echo '101;cvdm'", scontrol=OWN)
+    assert wrapped(*SEND).returncode == 0
+    assert [state.job for state in history.read(history.run_file(RUN))] == [101]
+
+
+def test_a_job_that_another_cluster_took_unasked_is_cancelled_there(slurm: Cluster) -> None:
+    slurm(sbatch="echo '101;gpu'", scontrol=OWN, scancel='echo "$@" > cancelled')
+    done = wrapped(*SEND)
+    assert done.returncode and not done.stdout and "job 101 was taken by the cluster gpu" in done.stderr
+    assert Path("cancelled").read_text() == "--clusters=gpu 101\n"
