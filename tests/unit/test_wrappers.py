@@ -88,7 +88,7 @@ def test_a_job_that_was_taken_is_told_so_though_the_disk_takes_no_note_of_it(slu
 def test_the_states_of_jobs_are_told_though_the_disk_takes_no_note_of_them(slurm: Cluster) -> None:
     slurm(squeue=f'echo "7|RUNNING|None|{COMMENT}"; echo "8|COMPLETED|None|{COMMENT}"')
     history.note(history.run_file(RUN), [history.JobState(7, "PENDING", COMMENT)])
-    full = (*("bash", "-c"), 'ulimit -f 0; trap "" XFSZ; exec "$@"', "-", sys.executable, str(ROOT / "workflow/slurm/squeue"), *LOOK[1:])
+    full = ["bash", "-c", 'ulimit -f 0; trap "" XFSZ; exec "$@"', "bash", sys.executable, str(ROOT / "workflow/slurm/squeue"), *LOOK[1:]]
     done = subprocess.run(full, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (0, "7|RUNNING\n8|COMPLETED\n"), done.stderr
 
@@ -145,11 +145,11 @@ def test_what_slurm_says_of_a_failed_job_is_kept_to_its_last_word(slurm: Cluster
     assert state.facts == {"Reason": "launch failed requeued held", "StdOut": "/a b/7.log"}
 
 
-def submitted(monkeypatch: pytest.MonkeyPatch, pause: float = 0.01, patience: float = 60.0) -> int:
-    """Submit as the plugin does, in this process and with shorter pauses, and return the exit status."""
+def submitted(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Submit as the plugin does, in this process and with short pauses, and return the exit status."""
     monkeypatch.setattr(sys, "stdin", None)
     for name in ("AWAY", "FULL"):
-        monkeypatch.setattr(submission, name, replace(getattr(submission, name), pause=pause, patience=patience))
+        monkeypatch.setattr(submission, name, replace(getattr(submission, name), pause=0.01))
     return submission.submit(SEND[1:])
 
 
