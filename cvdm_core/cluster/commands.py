@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,8 @@ from cvdm_core.errors import UserError
 
 SECONDS = 30  # a controller that needs longer than this to answer is not well
 WRAPPER = "cvdm_wrapper.py"
+TASTE = re.compile(r"(SQUEUE|SCANCEL|SACCT|SCONTROL|SINFO)_\w+|SLURM_TIME_FORMAT|SLURM_CLUSTERS")
+"""Variables with which a person makes these commands show something else: other columns, other jobs, other clusters."""
 
 
 def real(command: str) -> str | None:
@@ -23,7 +26,7 @@ def real(command: str) -> str | None:
 
 
 def run(command: str, *arguments: str, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
-    """Run a command of SLURM's and return what came of it.
+    """Run a command of SLURM's and return what came of it, whatever a person has set for their own eyes.
 
     Raises
     ------
@@ -36,7 +39,14 @@ def run(command: str, *arguments: str, seconds: float = SECONDS) -> subprocess.C
     if path is None:
         raise FileNotFoundError(command)
     return subprocess.run(
-        [path, *arguments], capture_output=True, text=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL, errors="replace"
+        [path, *arguments],
+        env={name: value for name, value in os.environ.items() if not TASTE.fullmatch(name)},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        errors="replace",
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,7 +18,7 @@ from pathlib import Path
 FOLDER = Path("logs") / "cluster"
 DAYS = 14
 """Runs that were last added to before this many days are not looked at any more."""
-SUBMITTED, REFUSED, FORGOTTEN = "SUBMITTED", "REFUSED", "FORGOTTEN"
+SUBMITTED, REFUSED, FORGOTTEN, HELD = "SUBMITTED", "REFUSED", "FORGOTTEN", "HELD"
 DONE = "COMPLETED"
 FAILED = {
     "BOOT_FAIL",
@@ -29,8 +30,10 @@ FAILED = {
     "PREEMPTED",
     "TIMEOUT",
     FORGOTTEN,
+    HELD,
     REFUSED,
 }
+ENDED = {DONE, *FAILED}
 RESTARTABLE = {"PREEMPTED", "NODE_FAIL"}
 """States out of which SLURM may still start the job again."""
 NAME = re.compile(r"[\w.-]+")
@@ -54,7 +57,7 @@ class JobState:
     @property
     def ended(self) -> bool:
         """Whether the job is over, as far as the state alone can tell."""
-        return self.state == DONE or self.state in FAILED
+        return self.state in ENDED
 
 
 def run_file(run: str) -> Path:
@@ -70,21 +73,49 @@ def run_file(run: str) -> Path:
     return FOLDER / f"{run}.jsonl"
 
 
+def stop_file(run: str) -> Path:
+    """Return the file that is there once a run of the driver was told to end."""
+    return run_file(run).with_suffix(".stopped")
+
+
 def note(path: Path, states: Iterable[JobState]) -> None:
-    """Add states to a run's file; a line is written whole, also where several wrappers write at once."""
+    """Add states to a run's file; a line is written whole, also where several wrappers write at once.
+
+    Raises
+    ------
+    OSError
+        If the disk does not take them.
+    """
     text = "".join(json.dumps(asdict(state)) + "\n" for state in states)
     if not text:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o664)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o664)
     try:
+        end = os.lseek(descriptor, 0, os.SEEK_END)
+        if end and os.pread(descriptor, 1, end - 1) != b"\n":  # a full disk, or a kill, cut the last line off
+            text = "\n" + text
         os.write(descriptor, text.encode())
     finally:
         os.close(descriptor)
 
 
+def try_to_note(path: Path, states: Iterable[JobState]) -> None:
+    """Add states to a run's file, for whom the answer to Snakemake comes first: what the disk does not take is said, and is no failure."""
+    try:
+        note(path, states)
+    except OSError as error:
+        print(f"{path}: what became of jobs could not be written down ({error.strerror})", file=sys.stderr)
+
+
 def read(path: Path) -> list[JobState]:
-    """Return the states of a run's jobs in the order in which they were seen; lines that a kill cut off are left out."""
+    """Return the states of a run's jobs in the order in which they were seen; lines that were cut off are left out.
+
+    Raises
+    ------
+    OSError
+        If the file is there and cannot be read.
+    """
     found = []
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

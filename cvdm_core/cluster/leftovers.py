@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cvdm_core.cluster.commands import real, run, said
-from cvdm_core.cluster.history import FOLDER
+from cvdm_core.cluster.history import ENDED, FOLDER
 from cvdm_core.errors import UserError
 
 PATIENCE = 600.0
@@ -49,7 +49,7 @@ def find(folder: Path) -> list[Leftover]:
     found = []
     for line in said("squeue", "--noheader", f"--user={os.getuid()}", "--format=%A|%T|%k|%Z").splitlines():
         job, state, comment, place = line.split("|", 3)
-        if comment.startswith(("rule_", "group_")) and Path(place) == folder:
+        if comment.startswith(("rule_", "group_")) and Path(place) == folder and state not in ENDED:
             found.append(Leftover(int(job), state, comment))
     return found
 

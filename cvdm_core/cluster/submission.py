@@ -1,70 +1,145 @@
-"""sbatch that outlasts a restart of SLURM's controller, and that notes what was submitted.
+"""sbatch that outlasts a restart of SLURM's controller and a full queue, and that notes what was submitted.
 
-Without it every job that is ready while the controller is away uses up all its attempts within seconds.
+Without it every job that is ready while the controller is away, or while the queue takes no more of one's jobs, uses up all its attempts
+within seconds.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from cvdm_core.cluster.commands import real
-from cvdm_core.cluster.history import DONE, FAILED, REFUSED, SUBMITTED, JobState, note, run_file
-from cvdm_core.cluster.status import in_queue
+from cvdm_core.cluster.commands import real, run
+from cvdm_core.cluster.history import ENDED, REFUSED, SUBMITTED, JobState, run_file, stop_file, try_to_note
+from cvdm_core.cluster.status import Queued, in_queue
 
-PATIENCE = 3600.0
-"""Seconds for which a controller that does not answer is asked again."""
-PAUSE = 5.0
-AWAY = ("Unable to contact slurm controller", "Socket timed out", "Zero Bytes were transmitted", "Connection refused", "Connection reset")
+
+@dataclass(frozen=True)
+class Hindrance:
+    """Why sbatch is asked again: what it says then, after how many seconds, and for how many in all."""
+
+    words: str
+    pause: float
+    patience: float
+
+
+AWAY = Hindrance(
+    "Unable to contact slurm controller|Socket timed out|Zero Bytes were transmitted|Connection refused|Connection reset", 5.0, 3600.0
+)
+"""The controller does not answer; whether it took the job is not known."""
+FULL = Hindrance(
+    r"(?:Assoc|QOS)(?:Grp|Max)Submit\w*Limit|MaxSubmitJobsPer|temporarily unable to accept job|job queue full", 30.0, 24 * 3600.0
+)
+"""As many jobs are in the queue as may be; places come free when jobs end. SLURM's general sentence (`Job violates accounting/QOS policy`)
+stands for limits too that no waiting mends."""
+CLUSTERS = ("SBATCH_CLUSTERS", "SLURM_CLUSTERS")
+
+
+class NotWantedError(Exception):
+    """Nobody waits for the job any more; says why."""
 
 
 def submit(arguments: Sequence[str]) -> int:
-    """Run sbatch with the arguments of Snakemake's plugin, until the controller has answered; return its exit status.
-
-    An answer may be lost after the job was taken, so it is looked for in the queue before it is submitted again.
-    """
+    """Run sbatch with the arguments of Snakemake's plugin, until the controller has answered; return its exit status."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-J", "--job-name", default="")
     parser.add_argument("--comment", default="")
     parser.add_argument("--mem", default="")
     parser.add_argument("-t", "--time", default="")
+    parser.add_argument("-M", "--clusters", "--cluster", default="")
     given, _ = parser.parse_known_args(arguments)
     path = real("sbatch")
     if path is None:
         print("sbatch: command not found", file=sys.stderr)
         return 127
     script = None if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
-    until = time.monotonic() + PATIENCE
-    driver = _ancestors()
-    while True:
-        done = subprocess.run([path, *arguments], input=script, capture_output=True, check=False)
-        out, error = (stream.decode("utf-8", "replace") for stream in (done.stdout, done.stderr))
-        if done.returncode == 0 or not any(words in error for words in AWAY) or time.monotonic() > until:
-            break
-        time.sleep(PAUSE)
-        if _ancestors() != driver:
-            print("sbatch: not submitted, because the driver that wanted it has ended", file=sys.stderr)
-            return 1
-        taken = _taken(given.job_name, given.comment)
-        if taken is not None:
-            out, error, done = f"{taken}\n", "", subprocess.CompletedProcess(done.args, 0)
-            break
-    job = out.strip().partition(";")[0]
-    if given.job_name:
-        accepted = done.returncode == 0 and job.isdigit()
-        asked = {key: value for key, value in (("mem_mb", given.mem), ("minutes", given.time)) if value}
-        facts = asked if accepted else {"log": " ".join(error.split())[:600]}
-        state = JobState(int(job) if accepted else 0, SUBMITTED if accepted else REFUSED, given.comment, facts=facts)
-        note(run_file(given.job_name), [state])
+    try:
+        status, out, error = _answer([path, *arguments], script, given)
+    except KeyboardInterrupt:
+        # The plugin still sends all that it has in hand, each job in a process of its own, before it ends.
+        with suppress(OSError, ValueError):
+            stop_file(given.job_name).parent.mkdir(parents=True, exist_ok=True)
+            stop_file(given.job_name).touch()
+        print("sbatch: not submitted, because the driver was told to end", file=sys.stderr)
+        return 130
+    except NotWantedError as why:
+        print(f"sbatch: not submitted, because {why}", file=sys.stderr)
+        return 1
+    # Before it is noted: a job that was taken must not look refused because of a full disk.
     sys.stdout.write(out)
     sys.stderr.write(error)
-    return done.returncode
+    sys.stdout.flush()
+    if given.job_name:
+        try_to_note(run_file(given.job_name), [_as_noted(given, status, out, error)])
+    return status
+
+
+def _answer(command: Sequence[str], script: bytes | None, given: argparse.Namespace) -> tuple[int, str, str]:
+    """Return the exit status, the output and the complaints of sbatch, or why the job is not sent, or taken back."""
+    if refusal := _elsewhere(given.clusters):
+        return 1, "", refusal
+    done = _sent(command, script, given.job_name, given.comment)
+    out, error = (stream.decode("utf-8", "replace") for stream in (done.stdout, done.stderr))
+    if done.returncode == 0 and (refusal := _taken_back(out)):
+        return 1, "", refusal
+    return done.returncode, out, error
+
+
+def _as_noted(given: argparse.Namespace, status: int, out: str, error: str) -> JobState:
+    job = out.strip().partition(";")[0]
+    if status == 0 and job.isdigit():
+        asked = {key: value for key, value in (("mem_mb", given.mem), ("minutes", given.time)) if value}
+        return JobState(int(job), SUBMITTED, given.comment, facts=asked)
+    return JobState(0, REFUSED, given.comment, facts={"log": " ".join(error.split())[:600]})
+
+
+def _sent(command: Sequence[str], script: bytes | None, name: str, comment: str) -> subprocess.CompletedProcess[bytes]:
+    """Return the controller's answer, or its last where patience is at an end.
+
+    An answer may be lost after the job was taken, so that the job is submitted again only after a look into the queue has not found it.
+
+    Raises
+    ------
+    NotWantedError
+        If the driver was told to end, or has ended.
+    """
+    driver = _ancestors()
+    _ask_whether_wanted(name, driver)
+    done = subprocess.run(command, input=script, capture_output=True, check=False)
+    since = time.monotonic()
+    while name and comment and (hindrance := _hindrance(done)) and time.monotonic() - since < hindrance.patience:
+        time.sleep(hindrance.pause)
+        _ask_whether_wanted(name, driver)
+        if hindrance is AWAY:
+            queued = in_queue(f"--name={name}")
+            if queued is None:
+                continue
+            if job := _taken(queued, comment):
+                return subprocess.CompletedProcess(command, 0, f"{job}\n".encode(), b"")
+        done = subprocess.run(command, input=script, capture_output=True, check=False)
+        if _hindrance(done) is not hindrance:
+            since = time.monotonic()
+    return done
+
+
+def _hindrance(done: subprocess.CompletedProcess[bytes]) -> Hindrance | None:
+    error = done.stderr.decode("utf-8", "replace")
+    return next((each for each in (AWAY, FULL) if done.returncode and re.search(each.words, error)), None)
+
+
+def _ask_whether_wanted(name: str, driver: list[int]) -> None:
+    if _ancestors() != driver:
+        raise NotWantedError("the driver that wanted it has ended")
+    if name and os.access(stop_file(name), os.F_OK):
+        raise NotWantedError("the driver was told to end")
 
 
 def _ancestors() -> list[int]:
@@ -75,8 +150,44 @@ def _ancestors() -> list[int]:
     return found
 
 
-def _taken(name: str, comment: str) -> int | None:
-    """Return the id of a job of this run that was submitted with the comment and has not ended."""
-    queued = in_queue(f"--name={name}") if name and comment else None
-    found = [job for job, (state, said) in (queued or {}).items() if said == comment and state != DONE and state not in FAILED]
-    return max(found, default=None)
+def _taken(queued: Mapping[int, Queued], comment: str) -> int | None:
+    """Return the id of a job that was submitted with the comment and has not ended."""
+    return max((job for job, each in queued.items() if each.comment == comment and each.state not in ENDED), default=None)
+
+
+def _elsewhere(option: str) -> str:
+    """Return why the job cannot be sent to the cluster that is asked for: only this cluster's queue is looked at afterwards."""
+    asked = {"--clusters": option} if option else {name: os.environ[name] for name in CLUSTERS if os.environ.get(name)}
+    own = _own_cluster() if asked else ""
+    return "".join(
+        f"sbatch: {name} sends jobs to the cluster {cluster}, and the workflow sees only the queue of the cluster where it was started; "
+        f"take {name} away, or start it on {cluster}\n"
+        for name, cluster in asked.items()
+        if cluster != own
+    )
+
+
+def _taken_back(answer: str) -> str:
+    """Cancel a job that another cluster has taken, and return the sentence on it; empty for a job of this cluster."""
+    job, _, cluster = answer.strip().partition(";")
+    own = _own_cluster() if cluster else ""
+    if cluster == own or not own:
+        return ""
+    with suppress(FileNotFoundError, subprocess.TimeoutExpired):
+        run("scancel", f"--clusters={cluster}", job)
+    return (
+        f"sbatch: job {job} was taken by the cluster {cluster} and cancelled there, because the workflow sees only the queue of {own}; "
+        f"send jobs to {own}, or start the workflow on {cluster}\n"
+    )
+
+
+def _own_cluster() -> str:
+    """Return the name of this cluster, as soon as its controller answers; empty where patience is at an end."""
+    until = time.monotonic() + AWAY.patience
+    while True:
+        with suppress(FileNotFoundError, subprocess.TimeoutExpired):
+            if found := re.search(r"^ClusterName\s*=\s*(\S+)", run("scontrol", "show", "config").stdout, re.MULTILINE):
+                return found[1]
+        if time.monotonic() > until:
+            return ""
+        time.sleep(AWAY.pause)

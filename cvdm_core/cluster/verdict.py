@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from cvdm_core.cluster.history import DONE, FORGOTTEN, REFUSED, SUBMITTED, JobState
+from cvdm_core.cluster.history import DONE, FORGOTTEN, HELD, REFUSED, SUBMITTED, JobState
 from cvdm_core.records.failures import FailureClass
 
 OOM_SIGNAL = "0:125"
@@ -13,6 +13,7 @@ OOM_SIGNAL = "0:125"
 LOST = r"due to node|unable to confirm allocation|launch failed|slurm_script: no such file"
 ASK_DOCTOR = "`cvdm doctor --profile slurm` says what to change."
 KILLED = re.compile(r"(?:^|:)(?:9|137)(?::|$)")
+MEMORY = r"oom[-_]kill|\boom\b|out[- ]of[- ]memory|exceeded job memory|memory limit"
 
 
 def verdict(state: JobState) -> tuple[FailureClass, str]:
@@ -26,12 +27,18 @@ def verdict(state: JobState) -> tuple[FailureClass, str]:
         return "configuration", f"SLURM refused the job ({facts.get('log', '')}); {ASK_DOCTOR}"
     if refused(state):
         return "configuration", f"{name} asked for what no node has (BadConstraints); {ASK_DOCTOR}"
-    if state.state == "OUT_OF_MEMORY" or OOM_SIGNAL in codes or re.search(r"oom|out of memory|exceeded job memory|memory limit", log):
+    if state.state == HELD:
+        return (
+            "node",
+            f"{name} was put back into the queue by SLURM and held there ({facts.get('Reason', '?')}), so that it was cancelled; run again "
+            "and it goes on; if it happens again, ask the cluster's administrators.",
+        )
+    if state.state == "OUT_OF_MEMORY" or OOM_SIGNAL in codes or re.search(MEMORY, log):
         given = facts.get("MinMemoryNode") or facts.get("MinMemoryCPU") or "its share"
-        return "memory", f"{name} needed more memory than the {given} it had; give it more: --set-resources {rule}:mem_mb=..."
+        return "memory", f"{name} needed more memory than the {given} it had; give it more: {_more(rule, 'mem_mb')}."
     if state.state in ("TIMEOUT", "DEADLINE") or "due to time limit" in log:
         limit = facts.get("TimeLimit", "its limit")
-        return "time", f"{name} was ended at its time limit of {limit}; run again and it goes on, or --set-resources {rule}:runtime=..."
+        return "time", f"{name} was ended at its time limit of {limit}; run again and it goes on, or {_more(rule, 'runtime')}."
     if state.state == "PREEMPTED" or "due to preemption" in log:
         return "preempted", f"{name} had to make room for another job, and SLURM did not start it again; run again and it goes on."
     if state.state in ("NODE_FAIL", "BOOT_FAIL", FORGOTTEN) or re.search(LOST, log):
@@ -51,6 +58,11 @@ def verdict(state: JobState) -> tuple[FailureClass, str]:
         "bug",
         f"{name} ended with exit code {codes[0] or '?'} before its stage could say why; its log has more: {facts.get('StdOut', '?')}.",
     )
+
+
+def _more(rule: str, resource: str) -> str:
+    # Not --set-resources: on the command line it stands in place of all the profile's own, the GPUs and partitions included.
+    return f"write `{resource}: ...` below `{rule}:` in set-resources of the profile"
 
 
 def refused(state: JobState) -> bool:

@@ -98,7 +98,8 @@ def _restore(config: Config, plan: Plan, model: LoadedModel, missing: list[Shard
             if deadline.comes_within(longest):
                 raise TimeUpError(
                     f"{label}: the job's time limit is near; {count} of {len(missing)} shards are done, and the next attempt does "
-                    "the rest; give it more time (--set-resources sample:runtime=..., in minutes), or lower sampling.shards_per_job."
+                    "the rest; give it more time (write `runtime: ...`, in minutes, below `sample:` in set-resources of the profile), or "
+                    "lower sampling.shards_per_job."
                 )
             shard_begin = time.perf_counter()
             files: Files = {}

@@ -115,7 +115,8 @@ class Watch(pl.Callback):  # type: ignore[misc]  # Lightning is not typed strict
         if time_is_up:
             raise TimeUpError(
                 f"training {self._name}: the job's time limit is near; step {module.step} of {module.settings.steps} is saved, and "
-                "the next attempt goes on from there; give it more time: --set-resources train:runtime=... (minutes)."
+                "the next attempt goes on from there; give it more time: write `runtime: ...` (minutes) below `train:` in set-resources "
+                "of the profile."
             )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
 
 import pytest
 from site_tree import Site, acquired
@@ -79,6 +80,38 @@ def test_a_preempted_job_that_slurm_does_not_start_again_is_sent_anew(site: Site
     assert re.search(r"ingest of pair: preempted .*; done", index(site)), index(site)
     assert site.typed("cvdm verify").returncode == 0
     assert site.is_as_undisturbed("pair")
+
+
+@pytest.fixture
+def failing_prolog(site: Site) -> Iterator[Site]:
+    """A site whose node cannot prepare itself for the next job, and can for those after it."""
+    prolog, file = site.cluster.folder / "prolog", site.cluster.folder / "etc/slurm.conf"
+    prolog.write_text(f"#!/bin/sh\n[ -e {prolog}.failed ] || {{ touch {prolog}.failed; exit 1; }}\n")
+    prolog.chmod(0o755)
+    before = file.read_text()
+
+    def reconfigure(text: str) -> None:
+        file.write_text(text)
+        site.cluster.said("scontrol", "reconfigure")
+
+    reconfigure(f"{before}Prolog={prolog}\n")
+    yield site
+    reconfigure(before)
+
+
+def test_a_job_that_slurm_holds_because_its_node_failed_is_sent_anew(failing_prolog: Site) -> None:
+    site = failing_prolog
+    acquired(site, pair="train")
+    driver = site.started(INGEST)
+    site.wait_for_job(lambda _, state, __: state == "CANCELLED", seconds=120)
+    # SLURM takes no more jobs to such a node before a person has looked at it.
+    site.cluster.said("scontrol", "update", "NodeName=n1", "State=RESUME")
+
+    assert driver.wait(timeout=400) == 0, site.driver_said()
+    assert [state for _, (state, _) in sorted(site.jobs().items())] == ["CANCELLED", "COMPLETED"]
+    assert re.search(r"ingest of pair: node .*; done", index(site)), index(site)
+    (history,) = (site.folder / "logs/cluster").glob("*.jsonl")
+    assert '"Reason": "launch failed requeued held"' in history.read_text()
 
 
 def test_a_submission_that_slurm_refuses_is_a_failure_of_the_class_configuration(site: Site) -> None:

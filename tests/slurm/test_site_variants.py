@@ -136,3 +136,26 @@ def test_where_accounts_are_kept_the_doctor_knows_their_limits_and_jobs_carry_th
     assert done.returncode == 0, done.stdout + done.stderr
     (job,) = asked(limited_site, "ingest")
     assert job["Account"] == "lab"
+
+
+def test_more_jobs_than_may_be_in_the_queue_are_sent_as_places_come_free(limited_site: Site) -> None:
+    acquired(limited_site, **dict.fromkeys(("a", "b", "c", "d", "e"), "train"))
+    write_line(limited_site, "# SITE: slurm_account: mylab", "slurm_account: lab")
+
+    done = limited_site.typed(f"{RUN} ingest_all --retries 0")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [state for state, _ in limited_site.jobs().values()] == ["COMPLETED"] * 5
+
+
+def test_ctrl_c_ends_a_run_whose_submissions_wait_and_sends_none_of_them(limited_site: Site) -> None:
+    acquired(limited_site, **dict.fromkeys(("a", "b", "c", "d", "e", "f", "g"), "train"))
+    write_line(limited_site, "# SITE: slurm_account: mylab", "slurm_account: lab")
+    limited_site.cluster.said("scontrol", "update", "NodeName=n1", "State=DRAIN", "Reason=test")
+    # As `cvdm night` does it at its end: the signal of Ctrl-C, to the driver and all that it has started.
+    driver = limited_site.started(f"timeout --signal=INT 40 {RUN} ingest_all")
+    try:
+        assert driver.wait(timeout=150) == 124, limited_site.driver_said()
+        assert [state for state, _ in limited_site.jobs().values()] == ["CANCELLED"] * 3
+    finally:
+        limited_site.cluster.said("scontrol", "update", "NodeName=n1", "State=RESUME")

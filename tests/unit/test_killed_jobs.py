@@ -38,6 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("OUT_OF_MEMORY", {"ExitCode": "0:125"}, "memory"),
         ("FAILED", {"ExitCode": "1:0", "DerivedExitCode": "0:125"}, "memory"),
         ("FAILED", {"ExitCode": "0:9", "log": "slurmstepd: error: Exceeded job memory limit"}, "memory"),
+        ("FAILED", {"ExitCode": "1:0", "log": "slurmstepd: error: Detected 1 oom_kill event in StepId=7.batch."}, "memory"),
         ("TIMEOUT", {"ExitCode": "0:1", "TimeLimit": "00:01:00"}, "time"),
         ("PREEMPTED", {"log": "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-23T15:00:00 DUE TO PREEMPTION ***"}, "preempted"),
         ("NODE_FAIL", {}, "node"),
@@ -51,6 +52,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("FAILED", {"ExitCode": "0:9", "DerivedExitCode": "0:0"}, "killed"),
         ("FAILED", {"ExitCode": "1:0", "log": "OSError: [Errno 28] No space left on device"}, "disk"),
         ("FAILED", {"ExitCode": "1:0", "log": "PermissionError: [Errno 13] Permission denied: 'results/cells_1'"}, "disk"),
+        # `oom` in a name says nothing of memory.
+        ("FAILED", {"ExitCode": "1:0", "log": "OSError: [Errno 28] No space left on device: 'results/embryo_zoom2/x'"}, "disk"),
         ("FAILED", {"ExitCode": "0:1", "Reason": "BadConstraints"}, "configuration"),
         ("REFUSED", {"log": "sbatch: error: invalid partition specified: nosuch"}, "configuration"),
         ("FAILED", {"ExitCode": "1:0", "DerivedExitCode": "1:0"}, "bug"),
@@ -60,6 +63,13 @@ def test_the_class_of_a_job_follows_from_state_exit_codes_and_log(state: str, fa
     found, sentence = verdict(JobState(7, state, COMMENT, facts=facts))
     assert found == kind and found in CLASSES
     assert sentence.endswith(".")
+
+
+@pytest.mark.parametrize(("state", "resource"), [("OUT_OF_MEMORY", "mem_mb"), ("TIMEOUT", "runtime")])
+def test_what_to_do_about_too_little_memory_or_time_leaves_the_gpus_of_the_profile_as_they_are(state: str, resource: str) -> None:
+    """`--set-resources` on the command line would replace all that the profile asks for, and `cvdm night` has no such option."""
+    sentence = verdict(JobState(7, state, COMMENT))[1]
+    assert f"write `{resource}: ...` below `sample:` in set-resources of the profile" in sentence and "--set" not in sentence
 
 
 def test_a_name_with_the_sign_between_name_and_part_is_found_by_the_sheet() -> None:
