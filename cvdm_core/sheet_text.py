@@ -50,7 +50,7 @@ def _records(path: str | Path, text: str) -> Iterator[tuple[int, list[str]]]:
     while (number := reader.line_num + 1) <= len(lines):
         try:
             cells = next(reader)
-            takes_lines = any(cell.count("\t") >= max(3, columns - 1) for cell in cells)
+            takes_lines = '"' in lines[number - 1] and any(cell.count("\t") >= max(3, columns - 1) for cell in cells)
         except csv.Error:
             cells = lines[number - 1].rstrip("\r\n").split("\t")
             takes_lines = reader.line_num > number

@@ -60,7 +60,7 @@ def printable(text: str) -> str:
 
 def key_of(path: str | Path) -> str:
     """Return what the ledger calls a file or pattern: its absolute path, printable."""
-    return printable(str(Path(path).resolve()))
+    return printable(os.path.realpath(path))
 
 
 def evidence_of(files: Iterable[Path]) -> Evidence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from cvdm_core.sheet import Acquisition, Series, Unusable
 
 def identity(path: str | Path) -> Path:
     """Return what makes two ways of writing a path the same file."""
-    return Path(path).resolve()
+    return Path(os.path.realpath(path))  # of a link that leads to itself Path.resolve makes an error
 
 
 @dataclass

@@ -67,19 +67,20 @@ def register_inbox(
         _check_mounted(config, folder, ledger)
         look = Look(config, folder, clock(), ledger)
         complete = look.judge_all()
+        unusable = look.unusable  # with the numbers of their lines before the sheet is written
         look.ledger.add(with_progress(config, look.ledger, look.entries.values()))
         if complete:
             given = [path for candidate in complete for path in (candidate.input, candidate.target) if path]
             outcome = add_to_sheet(config, given, replace(added, instrument=added.instrument or config.inbox.instrument), anew=False)
             others = look.settle(complete, outcome.refusals)
             look.ledger.add(with_progress(config, look.ledger, look.entries.values()))
-            tell(outcome.remarks, [refusal for refusal in others if refusal.problem not in {line.problem for line in look.unusable}])
+            tell(outcome.remarks, [refusal for refusal in others if refusal.problem not in {line.problem for line in unusable}])
     for number in look.ledger.damaged:
         print(f"note: {look.ledger.path}, line {number}: it cannot be read and is passed over.")
     now = [look.ledger.latest[key] for key in look.entries]
     routes = find_routes(config, [row for rows in look.rows.values() for row in rows])
     told = {entry.reason for entry in now}
-    broken = [entry for entry in map(partial(_without_row, look), look.unusable) if entry.reason not in told]
+    broken = [entry for entry in map(partial(_without_row, look), unusable) if entry.reason not in told]
     _report(now, routes, broken)
     act = [entry for entry in now if entry.act] + broken
     return act + [entry for each in now for entry in _without_model(each, routes)]
@@ -100,7 +101,9 @@ def _check_mounted(config: Config, folder: Path, ledger: Ledger) -> None:
     except OSError as error:
         raise UserError(f"{folder}: it cannot be searched ({error.strerror}); check its permissions and the file server.") from None
     inbox = key_of(folder)
-    held = [entry for entry in ledger.latest.values() if entry.inbox == inbox and entry.state not in ("gone", *STAGES)]
+    # What was refused and never registered may simply have been deleted.
+    held = [entry for entry in ledger.latest.values() if entry.inbox == inbox and (entry.state == "arriving" or entry.acquisitions)]
+    held = [entry for entry in held if entry.state not in ("gone", *STAGES)]
     held = [entry for entry in held if not (entry.acquisitions and all(is_ingested(config, name) for name in entry.acquisitions))]
     if held:
         raise UserError(

@@ -60,7 +60,7 @@ class Look:
 
     def judge_all(self) -> list[Candidate]:
         """Judge everything in the inbox and everything that the ledger knows of it; return what is to be registered."""
-        candidates, refusals = find_candidates([self.inbox], lambda path: key_of(path) in self.rows)
+        candidates, refusals = find_candidates([self.inbox], lambda path: key_of(path) in self.rows or key_of(path) in self.held)
         self.inputs = {key_of(candidate.input) for candidate in candidates}
         self.recheck_registered()
         opened: dict[str, Candidate] = {}
@@ -96,7 +96,8 @@ class Look:
         for key, entry in self.ledger.latest.items():
             rows = self.rows.get(key, [])
             if key in self.held and entry.inbox == key_of(self.inbox) and entry.state != "gone":
-                self.entries[key] = _left_out(entry, self.held[key])
+                # That its files were damaged is not forgotten: once the line is mended, others in their place are what was asked for.
+                self.entries[key] = entry if entry.kind == DAMAGED else _left_out(entry, self.held[key])
             if not entry.acquisitions or entry.inbox != key_of(self.inbox) or entry.named != _named(rows):
                 continue
             found = self.recheck(entry, rows)

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from cvdm_core.acquisitions.added import NOTHING_SAID, Added
-from cvdm_core.acquisitions.arrivals import files_of
+from cvdm_core.acquisitions.arrivals import Folders
 from cvdm_core.acquisitions.candidates import Candidate, find_candidates
 from cvdm_core.acquisitions.draft import Draft, identity
 from cvdm_core.acquisitions.measure import UNMEASURED, knows, measure
@@ -234,9 +234,11 @@ def _measure_all(sheet: Draft, config: Config, anew: bool, measured: Measured) -
     scale_of = Router(config).pair_scale
     console = Console(stderr=True)
     waiting = [row for row in sheet.rows.values() if row.acquisition not in sheet.refused and (anew or not row.registered)]
-    ingested = [row for row in waiting if _taken_away(config, row)]
+    folders = Folders()
+    ingested = [row for row in waiting if row.registered and _taken_away(config, row, folders)]
     remarks = [f"{row.input}: its files are not there any more; it was ingested before, and its row stays as it is." for row in ingested]
-    waiting = [row for row in waiting if row not in ingested]
+    kept = {row.acquisition for row in ingested}
+    waiting = [row for row in waiting if row.acquisition not in kept]
     for row in track(waiting, "reading headers", console=console, transient=True, disable=not console.is_terminal):
         try:
             if row not in measured:
@@ -249,16 +251,18 @@ def _measure_all(sheet: Draft, config: Config, anew: bool, measured: Measured) -
     return remarks
 
 
-def _taken_away(config: Config, row: Acquisition) -> bool:
+def _taken_away(config: Config, row: Acquisition, folders: Folders) -> bool:
     """Whether raw files of a measured row are gone, whose pixels were ingested as it stands: a model may be trained on them."""
     try:
-        if all(file.exists() for file in files_of([row.input, row.target])):
+        if all(file.exists() for file in folders.files_of([row.input, row.target])):
             return False
     except FileNotFoundError:  # no file of a pattern is left
         pass
+    except OSError:  # a closed folder, or a file server that is away: measuring it says so
+        return False
     try:
         was = read_json(ingest_receipt(config, row.acquisition))["details"]["row"]
-        return row.registered and (was["input"], was["target"]) == (row.input, row.target)
+        return bool((was["input"], was["target"]) == (row.input, row.target))
     except (UserError, OSError, KeyError, TypeError):
         return False
 

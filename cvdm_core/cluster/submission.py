@@ -116,6 +116,7 @@ def _sent(command: Sequence[str], script: bytes | None, name: str, comment: str)
     done = subprocess.run(command, input=script, capture_output=True, check=False)
     since = time.monotonic()
     while name and comment and (hindrance := _hindrance(done)) and time.monotonic() - since < hindrance.patience:
+        _say_why(name, done)
         time.sleep(hindrance.pause)
         _ask_whether_wanted(name, driver)
         if hindrance is AWAY:
@@ -128,6 +129,14 @@ def _sent(command: Sequence[str], script: bytes | None, name: str, comment: str)
         if _hindrance(done) is not hindrance:
             since = time.monotonic()
     return done
+
+
+def _say_why(name: str, done: subprocess.CompletedProcess[bytes]) -> None:
+    """Write down what sbatch says for whoever looks why nothing is sent: the plugin shows nothing of it before the end."""
+    with suppress(OSError):
+        file = run_file(name).with_suffix(".waiting")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(time.strftime("%Y-%m-%d %H:%M:%S ").encode() + done.stderr)
 
 
 def _hindrance(done: subprocess.CompletedProcess[bytes]) -> Hindrance | None:

@@ -64,7 +64,7 @@ def outcome(config: Config, rows: Mapping[str, Acquisition], names: Iterable[str
     wanted = list(names)
     earlier = _failed_last(config.results)
     notes = {
-        path: _again(failure) if not failure.act and (failure.subject, failure.stage) in earlier and _is_of(path, since) else failure
+        path: _again(failure) if (failure.subject, failure.stage) in earlier and _is_of(path, since) else failure
         for path, failure in failure_notes(config, {*wanted, config.model.name})
     }
     failed = tuple(notes.values())
@@ -122,6 +122,8 @@ def _is_of(note: Path, since: float) -> bool:
 
 
 def _again(failure: StageFailure) -> StageFailure:
+    if failure.act or failure.kind in STOPPED:
+        return failure
     message = f"{failure.message} It failed in the night before as well: a person must look why."
     return failure.model_copy(update={"message": message, "act": True})
 

@@ -77,6 +77,18 @@ def test_a_row_stays_measured_when_its_files_were_taken_away_after_they_were_ing
     assert "raw/mistyped.tif" in refused()[0]
 
 
+def test_a_file_that_cannot_be_looked_at_costs_the_others_nothing() -> None:
+    for name in ("a", "b", "c"):
+        tiff(f"raw/{name}.tif")
+    register(CONFIG, ["raw/a.tif"])
+    Path("raw/a.tif").unlink()
+    Path("raw/a.tif").symlink_to("a.tif")  # leads to itself
+
+    assert "raw/a.tif" in refused("raw/b.tif", "raw/c.tif")[0]
+
+    assert [name for name, row in read_sheet(SHEET).items() if row.registered] == ["b", "c"]
+
+
 def test_what_a_person_stated_stays_and_wins(capsys: pytest.CaptureFixture[str]) -> None:
     tiff("a.tif", 2, 32, 40, axes="CYX")
     rows("a s predict a.tif 0.2 p;q hello", columns="acquisition specimen split input stated_pixel_size_um stated_channels note")

@@ -172,6 +172,7 @@ def test_while_the_queue_takes_no_more_jobs_a_submission_waits_for_its_place(
     assert submitted(monkeypatch) == 0
     assert capsys.readouterr().out == "101\n"
     assert [(state.job, state.state) for state in history.read(history.run_file(RUN))] == [(101, history.SUBMITTED)]
+    assert limit in history.run_file(RUN).with_suffix(".waiting").read_text()
 
 
 def test_a_limit_that_no_waiting_mends_is_told_at_once(

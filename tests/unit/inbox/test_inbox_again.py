@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from inbox_folder import Look, history, plane, sheet, states
 from micromanager import write_mmstack
-from register_folder import CONFIG, SHEET, tiff
+from register_folder import CONFIG, SHEET, break_line, tiff
 
 from cvdm_core import paths
 from cvdm_core.acquisitions.ingest import ingest
@@ -63,6 +63,21 @@ def test_a_damaged_series_that_is_copied_again_is_no_acquisition_before_all_of_i
     assert states() == {"x": "arriving"}
     assert not look(52)
     assert states() == {"x": "registered"} and sheet() == ["x"]
+
+
+def test_a_damaged_file_may_be_copied_again_while_its_line_is_broken(look: Look) -> None:
+    plane("a")
+    look(0)
+    look(20)
+    fails("a", "damaged input")
+    break_line(SHEET, "a")
+    assert look(21)
+    plane("a")
+    assert look(22) and states() == {"a": "failed"}
+    Path(SHEET).write_text(Path(SHEET).read_text().replace("1,4", "1.4"))
+    assert not look(23)
+    assert not look(40)
+    assert states() == {"a": "registered"}
 
 
 def test_a_file_that_changed_after_another_failure_is_a_changed_file(look: Look) -> None:

@@ -63,6 +63,14 @@ def test_an_inbox_that_is_not_mounted_is_named_and_nothing_in_it_is_gone(look: L
     assert states() == {"a": "gone"}
 
 
+def test_an_inbox_whose_last_bad_file_was_deleted_is_nothing_to_complain_of(look: Look) -> None:
+    Path("inbox/a.tif").write_text("no TIFF")
+    assert look(0) or look(20)
+    assert look(21)
+    Path("inbox/a.tif").unlink()
+    assert not look(30) and states() == {"a": "gone"}
+
+
 def test_an_inbox_that_is_emptied_once_all_was_ingested_is_nothing_to_complain_of(look: Look) -> None:
     plane("a")
     look(0)

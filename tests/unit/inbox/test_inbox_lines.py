@@ -46,6 +46,30 @@ def test_a_broken_line_whose_files_lie_elsewhere_asks_for_a_person_at_every_look
         assert f"left out: z: {SHEET}, line 2: na = '1,4' is not usable" in capsys.readouterr().out
 
 
+def test_files_of_broken_lines_are_not_put_together_to_one_acquisition(look: Look) -> None:
+    for name in ("cell_t1", "cell_t2"):
+        plane(name)
+        register(CONFIG, [f"inbox/{name}.tif"])
+    for name in ("cell_t1", "cell_t2"):
+        break_line(SHEET, name)
+    assert look(0) and look(20) and look(40)
+    assert sheet() == []
+
+
+def test_a_broken_line_is_told_once_where_the_look_writes_the_sheet_anew(look: Look, capsys: pytest.CaptureFixture[str]) -> None:
+    tiff("raw/z.tif")
+    register(CONFIG, ["raw/z.tif"])
+    break_line(SHEET, "z")
+    header, line = Path(SHEET).read_text().splitlines()
+    Path(SHEET).write_text(f"{header}\n\n\n{line}\n")  # whose number changes when the empty lines go
+    plane("new")
+    look(0)
+    capsys.readouterr()
+    assert look(20) and sheet() == ["new"]
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("na = '1,4'") == 1
+
+
 def test_files_are_kept_for_a_line_whose_cells_were_shifted_by_a_tab(look: Look) -> None:
     plane("a")
     look(0)

@@ -115,6 +115,16 @@ def test_what_is_killed_two_nights_running_asks_for_a_person(
     assert "b, ingest, killed: It was killed.\n" in text
 
 
+def test_what_the_end_of_the_night_cuts_off_asks_for_nobody_however_often(
+    config: Config, planned: list[Job], told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An acquisition that is longer than a night is cut off each time, and goes on in the next."""
+    monkeypatch.setattr(night, "_drive", lambda course: failed(config, "a", "cancelled") and 1)
+    for _ in range(3):
+        run_night(config, ORDER)
+    assert "must look why" not in told[-1][0] and not told[-1][1]
+
+
 def test_a_stage_that_was_not_tried_again_has_not_failed_again(
     config: Config, planned: list[Job], told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
