@@ -95,7 +95,7 @@ def add_to_sheet(config: Config, paths: Sequence[str | Path], added: Added = NOT
 
     def change(rows: Rows, unusable: list[Unusable]) -> tuple[Rows, tuple[Draft, list[str]]]:
         sheet = _draft(rows, unusable, config, paths, added)
-        remarks = _guesses(sheet, [Path(given) for given in paths]) + _measure_all(sheet, config, anew, measured)
+        remarks = _guesses(sheet, {Path(given) for given in paths}) + _measure_all(sheet, config, anew, measured)
         return sheet.rows, (sheet, remarks)
 
     sheet, remarks = update_sheet(path, change)
@@ -279,7 +279,7 @@ def _state_in(sheet: Draft, row: Acquisition) -> Callable[[str], str]:
     return words
 
 
-def _guesses(sheet: Draft, paths: Sequence[Path]) -> list[str]:
+def _guesses(sheet: Draft, paths: set[Path]) -> list[str]:
     """Tell which new rows hold a pattern that nobody wrote."""
     guessed = [sheet.rows[name].input for name in sheet.new if name in sheet.rows and Path(sheet.rows[name].input) not in paths]
     return [
