@@ -23,7 +23,10 @@ app = typer.Typer(
     help="Restore microscope acquisitions with a conditional variational diffusion model, one stage at a time.",
 )
 
-ConfigFiles = Annotated[list[Path], typer.Option("--config", help="configuration file; give it again to lay a second one over the first")]
+# readable=False: what may not be read is for a `UserError` to say, in one sentence.
+ConfigFiles = Annotated[
+    list[Path], typer.Option("--config", readable=False, help="configuration file; give it again to lay a second one over the first")
+]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=value laid over the files")]
 AcquisitionName = Annotated[str, typer.Option("--acquisition", help="name of the acquisition in the sample sheet")]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads to use")]
@@ -54,7 +57,9 @@ def _root(version: Annotated[bool, typer.Option("--version", callback=_version, 
 
 @app.command()
 def register(
-    paths: Annotated[list[Path] | None, typer.Argument(help="TIFF files, or folders that hold them, to add to the sheet")] = None,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(readable=False, help="TIFF files, or folders that hold them, to add to the sheet")
+    ] = None,
     config: ConfigFiles = DEFAULT_CONFIG,
     overrides: Overrides = None,
     name: Annotated[str | None, typer.Option(help="acquisition name for a single added file")] = None,
@@ -71,7 +76,8 @@ def register(
     inbox: Annotated[
         Path | None,
         typer.Option(
-            help="folder in which acquisitions arrive: add what is complete and not known, name the rest; status 1: a person must act"
+            readable=False,
+            help="folder in which acquisitions arrive: add what is complete and not known, name the rest; status 1: a person must act",
         ),
     ] = None,
 ) -> None:
@@ -170,7 +176,7 @@ def index(config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) -> 
 
 @app.command()
 def night(
-    profile: Annotated[Path, typer.Option(help="folder of the Snakemake profile")] = Path("slurm"),
+    profile: Annotated[Path, typer.Option(readable=False, help="folder of the Snakemake profile")] = Path("slurm"),
     by: Annotated[
         str, typer.Option(help="time of day, HH:MM, by which it should be done: what does not fit is shortened or deferred")
     ] = "",
@@ -204,7 +210,7 @@ def verify(config: ConfigFiles = DEFAULT_CONFIG, overrides: Overrides = None) ->
 
 @app.command()
 def export(
-    store: Annotated[Path, typer.Argument(help="OME-Zarr store, for example results/cells_1/cvdm/restored.ome.zarr")],
+    store: Annotated[Path, typer.Argument(readable=False, help="OME-Zarr store, for example results/cells_1/cvdm/restored.ome.zarr")],
     out: Annotated[Path, typer.Argument(help="file to write: .ozx (zipped OME-Zarr) or .ome.tif (pyramidal OME-TIFF)")],
     image: Annotated[str, typer.Option(help="image inside the store, for example std (default: the one at its root)")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file if it is there")] = False,
@@ -245,7 +251,7 @@ def view(
 
 @app.command()
 def doctor(
-    profile: Annotated[Path, typer.Option(help="folder of the Snakemake profile")] = Path("slurm"),
+    profile: Annotated[Path, typer.Option(readable=False, help="folder of the Snakemake profile")] = Path("slurm"),
     config: ConfigFiles = DEFAULT_CONFIG,
     overrides: Overrides = None,
 ) -> None:

@@ -3,7 +3,8 @@
 The conventions: `<name>_input.tif` and `<name>_target.tif` in one folder are a pair called `<name>`; files of a folder whose names
 differ in time, plane or channel only are one input (see `patterns`); any other TIFF is an input called as its file. Folders are
 searched to any depth, also through links; what begins with a dot is left out. The endings may be in capitals. A path with words in braces
-(`{well}_{field}_T{t}.tif`) is an acquisition for each text that stands in their places.
+(`{well}_{field}_T{t}.tif`) is an acquisition for each text that stands in their places. Files in a maker's own format are refused (see
+`vendors`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from cvdm_core.acquisitions.patterns import gather, name_of_pattern
 from cvdm_core.acquisitions.refusals import Refusal
+from cvdm_core.acquisitions.vendors import is_vendor_file, not_exported, refuse_vendor_file
 from cvdm_core.images.sequence import is_pattern, is_template, patterns_of_template
 from cvdm_core.images.tiff_source import spans_files
 from cvdm_core.sheet import Series
@@ -45,14 +47,19 @@ def find_candidates(paths: Sequence[Path], is_known: Callable[[Path], bool]) -> 
 
     Files that `is_known` are never gathered to a pattern: they are acquisitions of their own already.
     """
-    refusals: list[Refusal] = []
-    files: dict[Path, str] = {}
+    vendor_files: list[Path] = []
+    others: list[Path] = []
     for path in paths:
+        (vendor_files if is_vendor_file(path) and not path.is_dir() else others).append(path)
+    refusals = [refuse_vendor_file(path) for path in not_exported(vendor_files, filter(_is_tiff, others))]
+    files: dict[Path, str] = {}
+    for path in others:
         if is_template(path):
             files |= _of_template(path, refusals)
             continue
+        before = len(refusals)
         found = _inputs_below(path, is_known, refusals) if path.is_dir() else [path]
-        if not found:
+        if not found and len(refusals) == before:
             refusals.append(Refusal(path.name, str(path), f"{path}: the folder holds no TIFF; name the folder of the microscope's files."))
         files |= {file: _name(file) for file in found}
     targets: dict[tuple[Path, str], list[Path]] = defaultdict(list)
@@ -94,7 +101,9 @@ def _of_template(template: Path, refusals: list[Refusal]) -> dict[Path, str]:
 
 
 def _inputs_below(folder: Path, is_known: Callable[[Path], bool], refusals: list[Refusal]) -> list[Path]:
-    files = _tiffs_below(folder, refusals)
+    everything = _files_below(folder, refusals)
+    files = list(filter(_is_tiff, everything))
+    refusals += map(refuse_vendor_file, not_exported(list(filter(is_vendor_file, everything)), files))
     found = [file for file in files if is_known(file)]
     for path, members in gather([file for file in files if not is_known(file)]).items():
         # a set of OME-TIFFs tells itself which planes its files hold
@@ -103,7 +112,7 @@ def _inputs_below(folder: Path, is_known: Callable[[Path], bool], refusals: list
     return found
 
 
-def _tiffs_below(folder: Path, refusals: list[Refusal]) -> list[Path]:
+def _files_below(folder: Path, refusals: list[Refusal]) -> list[Path]:
     found: list[Path] = []
     walked: set[Path] = set()
     starts = [folder]  # and the links to folders, after all that is no link
@@ -125,7 +134,7 @@ def _tiffs_below(folder: Path, refusals: list[Refusal]) -> list[Path]:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             starts += [path for path in (Path(where, name) for name in folders) if path.is_symlink()]
             files = [Path(where, name) for name in sorted(names) if not name.startswith(".")]
-            found += [file for file in files if file.name.lower().endswith(SUFFIXES)]
+            found += files
             refusals += [_leads_nowhere(file) for file in files if "." not in file.name and _is_lost(file)]
     return found
 
@@ -141,6 +150,10 @@ def _leads_nowhere(path: Path) -> Refusal:
     """Refuse a link to nothing that is called like a folder: a TIFF is told where it is opened, and other files are nobody's."""
     problem = f"{path}: it is a link to a folder that is not there (is its file server mounted?); mount it, or remove the link."
     return Refusal(path.name, str(path), problem)
+
+
+def _is_tiff(path: Path) -> bool:
+    return path.name.lower().endswith(SUFFIXES)
 
 
 def _stem(path: Path) -> str:

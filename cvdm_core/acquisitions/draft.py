@@ -64,9 +64,10 @@ class Draft:
 
     def refuse_row(self, row: Acquisition, file: str, problem: str) -> None:
         """Refuse a row: a new one is left out, an older one stays without its measured columns."""
-        self.refuse(row.acquisition, file, problem)
         self.refused.add(row.acquisition)
         if row.acquisition in self.new:
+            self.refuse(row.acquisition, file, problem)
             del self.rows[row.acquisition]
         else:
+            self.refusals.append(Refusal(row.acquisition, file, problem, in_sheet="yes"))
             self.rows[row.acquisition] = row.model_copy(update=dict(UNMEASURED))

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cvdm_core.acquisitions.mosaics import header_of_field, lay_out
+from cvdm_core.acquisitions.vendors import is_vendor_file, refuse_vendor_file
 from cvdm_core.errors import UserError, shell_word
 from cvdm_core.images.acquired import Planes, open_acquired, read_acquired
 from cvdm_core.images.mosaic import Mosaic
@@ -137,6 +138,8 @@ def stored_dtype(header: TiffHeader) -> str:
 
 
 def _inspect(path: str, row: Acquisition) -> TiffHeader:
+    if is_vendor_file(Path(path)):
+        raise UserError(refuse_vendor_file(Path(path)).problem)
     if row.is_mosaic:
         header = header_of_field(row)
     else:

@@ -9,16 +9,21 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from cvdm_core.files import write_file
+from cvdm_core.errors import UserError
+from cvdm_core.files import disk_named, write_file
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """One acquisition that is not registered: its name (or what stands for it), its file, and one sentence."""
+    """One acquisition that is not registered: its name (or what stands for it), its file, and one sentence.
+
+    `in_sheet` is `yes` for a line of the sheet, which is judged at every registration.
+    """
 
     acquisition: str
     file: str
     problem: str
+    in_sheet: str = ""
 
 
 def refusals_file(sheet: str | Path) -> Path:
@@ -27,12 +32,24 @@ def refusals_file(sheet: str | Path) -> Path:
 
 
 def read_refusals(sheet: str | Path) -> list[Refusal]:
-    """Return what the last `cvdm register` refused; empty if nothing."""
+    """Return what `cvdm register` refused and still holds, as the last one left it; empty if nothing.
+
+    Raises
+    ------
+    UserError
+        If the table cannot be read.
+    """
     path = refusals_file(sheet)
     if not path.exists():
         return []
-    lines = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8"), newline=""), delimiter="\t"))
-    return [Refusal(*line) for line in lines[1:]]
+    with disk_named(path):
+        text = path.read_bytes().decode("utf-8-sig", errors="replace")
+    columns = [column.name for column in fields(Refusal)]
+    try:
+        lines = list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t"))
+    except csv.Error as error:
+        raise UserError(f"{path}: the table of what was refused is damaged ({error}); remove it, and register those files again.") from None
+    return [Refusal(*(line.get(column) or "" for column in columns)) for line in lines if line.get("file")]
 
 
 def write_refusals(sheet: str | Path, refusals: Sequence[Refusal]) -> None:

@@ -2,8 +2,8 @@
 
 Every row's header is read anew, but for ingested rows whose files were taken away. Good rows are written; whatever is refused costs
 nobody else anything: a row that stood in the sheet stays there unmeasured (so that nothing is planned for it), a line that is no row stays
-in its place and keeps its name and files, a new file is left out, and each refusal is printed, kept beside the sheet for the index page,
-and makes the command end with an error.
+in its place and keeps its name and files, a new file is left out, and each refusal is printed, kept beside the sheet for the index page
+(see `earlier`), and makes the command end with an error.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from cvdm_core.acquisitions.added import NOTHING_SAID, Added
 from cvdm_core.acquisitions.arrivals import Folders
 from cvdm_core.acquisitions.candidates import Candidate, find_candidates
 from cvdm_core.acquisitions.draft import Draft, identity
+from cvdm_core.acquisitions.earlier import still_refused
 from cvdm_core.acquisitions.measure import UNMEASURED, knows, measure
 from cvdm_core.acquisitions.positions import split_positions, whole_mosaic
-from cvdm_core.acquisitions.refusals import Refusal, refusals_file, tell, write_refusals
+from cvdm_core.acquisitions.refusals import Refusal, read_refusals, refusals_file, tell, write_refusals
 from cvdm_core.config import Config, Split
 from cvdm_core.errors import UserError, shell_word
 from cvdm_core.images.sequence import FIELD, is_pattern
@@ -89,15 +90,16 @@ def add_to_sheet(config: Config, paths: Sequence[str | Path], added: Added = NOT
     path = Path(config.acquisitions)
     if not paths:
         read_rows(path)  # says so where there is none
+    before = read_refusals(path)
     measured: Measured = {}  # so that beginning anew, where a person has saved the sheet meanwhile, measures nothing twice
 
     def change(rows: Rows, unusable: list[Unusable]) -> tuple[Rows, tuple[Draft, list[str]]]:
         sheet = _draft(rows, unusable, config, paths, added)
-        remarks = _guesses(sheet, [Path(given) for given in paths]) + _measure_all(sheet, config, anew, measured)
+        remarks = _guesses(sheet, {Path(given) for given in paths}) + _measure_all(sheet, config, anew, measured)
         return sheet.rows, (sheet, remarks)
 
     sheet, remarks = update_sheet(path, change)
-    write_refusals(path, sheet.refusals)
+    write_refusals(path, [*sheet.refusals, *still_refused(before, sheet, paths)])
     unrouted = find_routes(config, sheet.rows.values()).sentences()
     return Outcome(sheet.refusals, remarks, unrouted, sum(row.registered for row in sheet.rows.values()))
 
@@ -105,7 +107,7 @@ def add_to_sheet(config: Config, paths: Sequence[str | Path], added: Added = NOT
 def _draft(rows: Rows, unusable: list[Unusable], config: Config, paths: Sequence[str | Path], added: Added) -> Draft:
     """Return the sheet with what is added, before anything is measured."""
     path = Path(config.acquisitions)
-    sheet = Draft(path, rows, unusable, [Refusal(line.acquisition, line.cells.get("input", ""), line.problem) for line in unusable])
+    sheet = Draft(path, rows, unusable, [Refusal(line.acquisition, line.cells.get("input", ""), line.problem, "yes") for line in unusable])
     registered = {file for file, _ in sheet.files} | sheet.held
     candidates, refused = find_candidates([Path(given) for given in paths], lambda path: identity(path) in registered)
     if added.name is not None and len(candidates) + len(refused) != 1:
@@ -281,7 +283,7 @@ def _state_in(sheet: Draft, row: Acquisition) -> Callable[[str], str]:
     return words
 
 
-def _guesses(sheet: Draft, paths: Sequence[Path]) -> list[str]:
+def _guesses(sheet: Draft, paths: set[Path]) -> list[str]:
     """Tell which new rows hold a pattern that nobody wrote."""
     guessed = [sheet.rows[name].input for name in sheet.new if name in sheet.rows and Path(sheet.rows[name].input) not in paths]
     return [

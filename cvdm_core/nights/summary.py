@@ -29,12 +29,14 @@ def numbers(night: Night) -> str:
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing to restore"
 
 
-def text(night: Night, places: Iterable[str]) -> str:
-    """Return the whole message; `places` are lines that say where more is to be found."""
+def text(night: Night, places: Iterable[str], inbox: str) -> str:
+    """Return the whole message; `places` are lines that say where more is to be found, and `inbox` is the folder that was looked at."""
     until = f", to be done by {_local(night.until)}" if night.until else ""
     lines = [f"From {_local(night.started)} to {_local(night.ended)}, profile {night.profile}{until}: {numbers(night)}."]
     if night.gpu_seconds or night.megapixels:
         lines.append(f"{night.gpu_seconds / 3600:.1f} GPU hours, {night.megapixels:.0f} megapixels restored.")
+    if not inbox and night.status < 2:
+        lines.append("No inbox is set (`inbox.folder`); only what stands in the sheet was restored.")
     lines += _part("What needs a person:", night.problems)
     lines += _part("Failed:", [f"{each.subject}, {each.stage}, {each.kind}: {each.message}" for each in night.failed])
     lines += _part("Deferred:", [f"{name}: {reason}" for name, reason in night.deferred.items()])

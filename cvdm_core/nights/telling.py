@@ -38,7 +38,7 @@ def tell(course: Course) -> None:
             course.problems.append(f"{what}; that is a bug, please report it: {type(error).__name__}: {error}")
     night = course.night(ended)
     places = [f"Folder: {platform.node()}:{Path.cwd()}", f"Index: {paths.index_page(config)}"]
-    said = summary.text(night, [*places, f"Log: {course.log}"] if course.log else places)
+    said = summary.text(night, [*places, f"Log: {course.log}"] if course.log else places, course.order.inbox)
     # Sent first: what is printed goes to a log on the disk whose want of space may be the news.
     unsent = messages.tell(config.messages, summary.subject(night, platform.node()), said, act=course.status > 0)
     show(said)

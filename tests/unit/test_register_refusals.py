@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import tifffile
 from register_folder import CONFIG, SHEET, break_line, refused, rows, tiff
+from typer.testing import CliRunner
 
 from cvdm_core.acquisitions import register as registration
 from cvdm_core.acquisitions.added import Added
 from cvdm_core.acquisitions.measure import measure
 from cvdm_core.acquisitions.refusals import read_refusals
 from cvdm_core.acquisitions.register import register
+from cvdm_core.cli import app
 from cvdm_core.errors import UserError, shell_word
 from cvdm_core.sheet import Acquisition, read_sheet
 
@@ -245,6 +247,30 @@ def test_a_target_alone_and_two_targets_are_refused() -> None:
 def test_an_empty_folder_is_told() -> None:
     Path("raw").mkdir()
     assert refused("raw") == ["raw: the folder holds no TIFF; name the folder of the microscope's files."]
+
+
+def test_a_folder_that_may_not_be_searched_is_refused_like_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("raw", "config"):
+        Path(name).mkdir()
+    Path("config/config.yaml").write_text("{}")
+    scandir = os.scandir
+
+    def closed(path: str | Path) -> object:
+        if Path(path).name == "raw":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *arguments, **options: False)
+        patch.setattr(os, "scandir", closed)
+        problem = "raw: the folder cannot be searched (Permission denied); check its permissions and the file server."
+        told = CliRunner().invoke(app, ["register", "raw"])
+        assert isinstance(told.exception, UserError) and told.stderr == f"refused: {problem}\n"
+        tiff("good.tif")
+        register(CONFIG, ["good.tif"])
+        assert [refusal.problem for refusal in read_refusals(SHEET)] == [problem]
+    register(CONFIG, [])
+    assert read_refusals(SHEET) == []
 
 
 def test_values_for_every_channel_or_none() -> None:

@@ -47,7 +47,7 @@ def test_the_message_says_what_came_of_everything_and_is_not_endless() -> None:
     names = tuple(f"n{number}" for number in range(50))
     told = night(3, status=1, problems=("Failed: c.",), restored=names, failed=(failure,), deferred={"d": "it did not fit"},
                  reduced={"e": (4, 8)}, unfinished=names, gpu_seconds=7200, megapixels=1234)  # fmt: skip
-    said = summary.text(told, ["Index: results/index.html"])
+    said = summary.text(told, ["Index: results/index.html"], "inbox")
     assert "50 restored, 1 failed, 50 unfinished, 1 deferred, 1 with fewer samples." in said
     for part in (
         "- Failed: c.",

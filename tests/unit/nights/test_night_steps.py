@@ -184,6 +184,17 @@ def test_an_inbox_that_is_not_mounted_costs_the_night_nothing_else(
     assert "The inbox could not be looked at: /nowhere: there is no such folder" in told[0][0]
 
 
+def test_a_night_without_an_inbox_says_so_and_needs_nobody(
+    config: Config, planned: list[Job], told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(night, "_drive", lambda course: finish(config, *course.names)(course))
+    Path("inbox").mkdir()
+    for inbox in ("", "inbox"):
+        assert run_night(config, Order(Path("profile"), [], inbox=inbox)) == 0
+        assert ("No inbox is set (`inbox.folder`); only what stands in the sheet was restored." in told[-1][0]) is (not inbox)
+    assert "No inbox" not in paths.index_page(config).read_text()
+
+
 def test_a_line_of_the_sheet_that_somebody_broke_costs_its_acquisition_only_and_is_told_every_night(
     config: Config, planned: list[Job], told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
