@@ -25,6 +25,7 @@ from cvdm_core.report import figures, tables
 from cvdm_core.report.card import write_card
 from cvdm_core.report.certificate import certificate_table
 from cvdm_core.report.gallery import channel_pictures
+from cvdm_core.report.metrics import IMAGES
 from cvdm_core.report.mosaic import mosaic_view
 from cvdm_core.report.page import render
 from cvdm_core.report.planes import find_sources
@@ -85,7 +86,7 @@ def _content(config: Config, row: Acquisition) -> dict[str, Any]:
         "channels": channels,
         "tables": tables.tables(frame),
         "definitions": tables.definitions(frame),
-        "image_names": [tables.IMAGES[image] for image in tables.IMAGES if image in set(frame["image"])],
+        "image_names": [IMAGES[image] for image in IMAGES if image in set(frame["image"])],
         "model_plots": _read_model_plots(paths.model_folder(config)),
         "seams": _seams(stitched),
         "uncertain": uncertain,
