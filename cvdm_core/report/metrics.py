@@ -55,7 +55,10 @@ METRICS = {
         "Coverage", "none", 3, "Share of pixels whose truth lies in the stored interval; ideally the interval's nominal share."
     ),
     "spread_skill": Metric(
-        "Spread / error", "one", 3, "Predicted standard deviation over the error found: 1 is calibrated, below 1 over-confident."
+        "Spread / error",
+        "one",
+        3,
+        "Predicted standard deviation over the error found (spread-skill): 1 is calibrated, below 1 over-confident.",
     ),
     "spearman_std": Metric("Rank correlation, std", "higher", 3, "Spearman correlation of the standard deviation with the absolute error."),
     "spearman_input": Metric(

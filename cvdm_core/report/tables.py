@@ -24,11 +24,12 @@ SEEN = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table, or why there is none (`note` is the number of the footnote)."""
+    """One number of a table and a few words `beside` it, or why there is none (`note` is the number of the footnote)."""
 
     text: str
     note: int = 0
     best: bool = False
+    beside: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,15 @@ def definitions(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
     return [(METRICS[name].label, METRICS[name].definition, DEFINITIONS[name][2]) for name in known]
 
 
-def tables(frame: pd.DataFrame) -> list[Table]:
-    """Return one table a channel: a row a metric, a column an image."""
-    return [_table(str(channel), part) for channel, part in frame.groupby("channel", sort=False)]
+def tables(frame: pd.DataFrame, expected: float = math.nan) -> list[Table]:
+    """Return one table a channel: a row a metric, a column an image.
+
+    `expected` is the coverage that a perfect sampler would show; NaN if unknown.
+    """
+    return [_table(str(channel), part, expected) for channel, part in frame.groupby("channel", sort=False)]
 
 
-def _table(channel: str, frame: pd.DataFrame) -> Table:
+def _table(channel: str, frame: pd.DataFrame, expected: float) -> Table:
     order = {name: number for number, name in enumerate([*IMAGES, *METRICS])}
     missing: dict[str, tuple[str, ...]] = {}
     for name in sorted(dict.fromkeys(frame["metric"]), key=lambda name: order.get(name, len(order))):
@@ -110,11 +114,11 @@ def _table(channel: str, frame: pd.DataFrame) -> Table:
             frame = frame[frame["metric"] != name]
     images, metrics = (sorted(dict.fromkeys(frame[key]), key=lambda name: order.get(name, len(order))) for key in ("image", "metric"))
     notes: list[str] = []
-    rows = [_row(metric, frame[frame["metric"] == metric], images, notes) for metric in metrics]
+    rows = [_row(metric, frame[frame["metric"] == metric], images, notes, expected) for metric in metrics]
     return Table(channel, tuple(IMAGES.get(name, (name, "")) for name in images), tuple(rows), tuple(notes), missing)
 
 
-def _row(name: str, frame: pd.DataFrame, images: list[str], notes: list[str]) -> Row:
+def _row(name: str, frame: pd.DataFrame, images: list[str], notes: list[str], expected: float) -> Row:
     metric = METRICS.get(name, Metric(name, "none", 4, ""))
     first = frame.drop_duplicates("image").set_index("image")
     values = {str(image): float(value) for image, value in first["value"].items()}
@@ -128,6 +132,9 @@ def _row(name: str, frame: pd.DataFrame, images: list[str], notes: list[str]) ->
             if reason not in notes:
                 notes.append(reason)
             cells.append(Cell("n/a", notes.index(reason) + 1))
+        elif name == "coverage":
+            beside = "" if math.isnan(expected) else f"({100 * expected:.0f} % expected)"
+            cells.append(Cell(f"{100 * values[image]:.0f} %", beside=beside))
         else:
             cells.append(Cell(number(values[image], metric.digits), best=image in best))
     before, after = values.get("input", math.nan), values.get("restored", math.nan)
@@ -161,22 +168,19 @@ class KeyFigure:
     hint: str
 
 
-def key_figures(frame: pd.DataFrame, expected: float) -> list[KeyFigure]:
+def key_figures(frame: pd.DataFrame) -> list[KeyFigure]:
     """Return the few numbers that a reader should see first (means over channels).
 
-    `expected` is the coverage that a perfect sampler would show; NaN leaves the coverage out.
+    Coverage is not among them: the background, most of the pixels, decides it.
     """
-    shown = (("psnr_si", "dB", 1), ("ssim", "", 2), ("frc_resolution", "µm", 2), ("rsp", "", 3))
+    calibrated = "(1 is calibrated, below 1 over-confident)"
+    shown = (("psnr_si", "dB", 1), ("ssim", "", 2), ("frc_resolution", "µm", 2), ("rsp", "", 3), ("spread_skill", calibrated, 2))
     figures = []
     for name, unit, digits in shown:
         before, after = before_after(frame, name)
         if not math.isnan(after):
             first = "" if math.isnan(before) else number(before, digits)
             figures.append(KeyFigure(METRICS[name].label, first, number(after, digits), unit, METRICS[name].definition))
-    _, coverage = before_after(frame, "coverage")
-    if not math.isnan(coverage) and not math.isnan(expected):
-        hint = METRICS["coverage"].definition
-        figures.append(KeyFigure("Coverage", "", f"{100 * coverage:.0f} %", f"of {100 * expected:.0f} % expected", hint))
     return figures
 
 
