@@ -236,7 +236,7 @@ def _totals(config: Config, cards: Sequence[Card]) -> list[tuple[str, str]]:
         totals.append(("time of training", _duration(training)))
     gains = [card.facts.gain for card in finished if card.row.split == "test" and card.facts.gain is not None]
     if gains:
-        label = f"mean gain in PSNR over the input (split test: {len(gains)})"
+        label = f"mean gain in scale-invariant PSNR ({len(gains)} test acquisition{'s' if len(gains) > 1 else ''})"
         totals.append((label, f"{signed(sum(gains) / len(gains), 1)} dB"))
     return totals
 

@@ -27,7 +27,7 @@ class Metric:
 
 METRICS = {
     "psnr_si": Metric(
-        "PSNR, scale-invariant", "higher", 2, "Peak signal-to-noise ratio after the least-squares fit a·image + b to the truth."
+        "Scale-invariant PSNR", "higher", 2, "Peak signal-to-noise ratio after the least-squares fit a·image + b to the truth."
     ),
     "psnr": Metric("PSNR", "higher", 2, "10·log₁₀(range² / mean squared error); the range is fixed, not guessed from each image."),
     "ssim": Metric("SSIM", "higher", 3, "Structural similarity (Wang et al. 2004), Gaussian window of σ 1.5 pixels; 1 is identical."),

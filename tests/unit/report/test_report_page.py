@@ -94,7 +94,7 @@ def test_without_a_truth_the_page_says_what_is_not_known(config: Config) -> None
     assert "c1-f-restored" in ids
     assert not {"c1-f-truth", "c1-f-error"} & ids
     assert "no usable truth" in blind.words
-    assert "Not measured, because no truth was acquired: PSNR, scale-invariant, SSIM" in blind.words
+    assert "Not measured, because no truth was acquired: Scale-invariant PSNR, SSIM" in blind.words
 
 
 def test_a_truth_of_another_size_is_no_truth(config: Config, tmp_path: Path) -> None:
