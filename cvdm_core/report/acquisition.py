@@ -151,11 +151,11 @@ def _plots(curves: xr.Dataset | None, channel: int) -> list[tuple[str, str, Mark
         )
         found.append(("Resolution (Fourier ring correlation)", text, figures.frc(known)))
     if "calibration_std" in here:
-        text = (
-            "Pixels grouped by how uncertain the model is around them: how uncertain it says it is of them, and how wrong it was. "
-            "On the dashed line it is as wrong as it says; above the line it is over-confident."
-        )
         predicted, measured = (np.asarray(here[key], float) for key in ("calibration_std", "calibration_rmse"))
+        text = (
+            f"Each point is {100 / predicted.size:.3g} % of the pixels, sorted by the standard deviation around them. Across: the standard "
+            "deviation; up: the error found. Above the line the error bar is too small, below it too large."
+        )
         found.append(("Calibration", text, figures.calibration(predicted, measured, "counts")))
     return [(title, text, drawing) for title, text, drawing in found if drawing is not None]
 
