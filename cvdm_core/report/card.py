@@ -93,7 +93,7 @@ def make_card(config: Config, row: Acquisition) -> CardFacts:
         problems.append(f"The picture could not be read ({_short(error)}); run `cvdm verify` to see what is damaged.")
     try:
         frame = tables.read_metrics(paths.restored_folder(config, row.acquisition) / "metrics.tsv")
-        facts["figures"] = tuple(tables.key_figures(frame, math.nan)[:3])
+        facts["figures"] = tuple(tables.key_figures(frame)[:3])
         before, after = tables.before_after(frame, "psnr_si")
         facts["gain"] = after - before if math.isfinite(after - before) and not tables.seen(frame) else None
         quality = {name: tables.before_after(frame, name)[1] for name in TRENDS}

@@ -17,6 +17,7 @@ import matplotlib
 import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -90,6 +91,13 @@ def _legend(axes: Axes, columns: int = 2) -> None:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, handlelength=2.2, columnspacing=1.2)
 
 
+def _label_logarithms(*scales: Axis) -> None:
+    for scale in scales:
+        scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # the default one needs mathtext
+        scale.set_minor_formatter(NullFormatter())
+
+
 def _plain(text: str, longest: int = 60) -> str:
     """Return text from a file as matplotlib may draw it: one line, no control characters (XML forbids them), not endless."""
     clean = "".join(character if character.isprintable() else " " for character in text)
@@ -118,7 +126,8 @@ def frc(curves: Sequence[Curve], threshold: float = 1 / 7) -> Markup | None:
         for curve in curves:
             axes.plot(curve.x, curve.y, label=LABELS.get(curve.kind, curve.kind), **STYLE.get(curve.kind, {"color": INK}))
         axes.axhline(threshold, color=INK, linewidth=0.8, linestyle=":")
-        axes.annotate("1/7", (1, threshold), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=10)
+        # At the left edge, where the curves are high: at the right one they would hide it.
+        axes.annotate("1/7", (0.01, threshold), xycoords=("axes fraction", "data"), ha="left", va="bottom", fontsize=10)
         axes.set(ylim=(-0.1, 1.05))
         axes.margins(x=0)
         _legend(axes)
@@ -126,16 +135,21 @@ def frc(curves: Sequence[Curve], threshold: float = 1 / 7) -> Markup | None:
 
 
 def calibration(predicted: NDArray[np.floating], measured: NDArray[np.floating], unit: str) -> Markup | None:
-    """Measured error (RMSE) against predicted standard deviation, of groups of pixels; the diagonal is perfect."""
-    good = np.isfinite(predicted) & np.isfinite(measured)
+    """Measured error (RMSE) against predicted standard deviation, of groups of pixels; the diagonal is perfect.
+
+    Both axes are logarithmic: most groups are background, and would lie on each other at the origin.
+    """
+    good = np.isfinite(predicted) & np.isfinite(measured) & (predicted > 0) & (measured > 0)
     if good.sum() < 2:
         return None
     with matplotlib.rc_context(_RC):
         figure, axes = _canvas(f"predicted: standard deviation [{_plain(unit)}]", f"found: RMS error [{_plain(unit)}]")
-        top = float(max(predicted[good].max(), measured[good].max())) * 1.05
-        axes.plot([0, top], [0, top], color=INK, linestyle="--", linewidth=1, label="perfect calibration")
+        shown = np.concatenate([predicted[good], measured[good]])
+        ends = float(shown.min()) / 1.2, float(shown.max()) * 1.2
+        axes.plot(ends, ends, color=INK, linestyle="--", linewidth=1, label="perfect calibration")
         axes.plot(predicted[good], measured[good], marker="o", markersize=5, **{**STYLE["restored"], "linewidth": 1.3}, label="this image")
-        axes.set(xlim=(0, top), ylim=(0, top))
+        axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
+        _label_logarithms(axes.xaxis, axes.yaxis)
         _legend(axes)
         return _markup(figure, "Calibration: error found against standard deviation predicted; above the diagonal is over-confident")
 
@@ -165,9 +179,7 @@ def training(series: dict[str, tuple[NDArray[np.floating], NDArray[np.floating]]
             axes.plot(steps, values, label=_plain(name, 30), color=colour, linestyle=line, linewidth=1.5)
         if logarithmic and all((values > 0).all() for _, values in series.values()):
             axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # the default one needs mathtext
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            _label_logarithms(axes.yaxis)
         _legend(axes)
         return _markup(figure, "Training: " + escape(ylabel) + " over optimiser steps")
 

@@ -23,8 +23,8 @@ from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.files import write_file
 from cvdm_core.records.receipts import read_json
-from cvdm_core.report import tables
 from cvdm_core.report.card import CardFacts, read_card, seconds_of
+from cvdm_core.report.metrics import signed
 from cvdm_core.report.nights import last_nights, trends
 from cvdm_core.report.page import render
 from cvdm_core.routing import Routes, find_routes
@@ -236,8 +236,8 @@ def _totals(config: Config, cards: Sequence[Card]) -> list[tuple[str, str]]:
         totals.append(("time of training", _duration(training)))
     gains = [card.facts.gain for card in finished if card.row.split == "test" and card.facts.gain is not None]
     if gains:
-        label = f"mean gain in PSNR over the input (split test: {len(gains)})"
-        totals.append((label, f"{tables.signed(sum(gains) / len(gains), 1)} dB"))
+        label = f"mean gain in scale-invariant PSNR ({len(gains)} test acquisition{'s' if len(gains) > 1 else ''})"
+        totals.append((label, f"{signed(sum(gains) / len(gains), 1)} dB"))
     return totals
 
 

@@ -24,7 +24,7 @@ INSTRUMENTS = 5
 UNKNOWN = "no instrument given"
 CHARTS = (
     ("rsp", "RSP of the restored image"),
-    ("gain", "gain in PSNR over the input [dB]"),
+    ("gain", "gain in scale-invariant PSNR over the input [dB]"),
 )
 
 

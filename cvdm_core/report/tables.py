@@ -5,75 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 
 from cvdm_core.errors import UserError
 from cvdm_core.quality.table import DEFINITIONS
+from cvdm_core.report.metrics import IMAGES, METRICS, Metric, number, signed
 from cvdm_core.report.page import clean
 
 NO_REASON = "no reason was recorded"
 SMALLEST_GAIN = 0.1  # in scale-invariant PSNR that is called one [dB]
 COLUMNS = ("channel", "image", "metric", "value", "unit", "reference", "reason")
-IMAGES = {
-    "input": ("input", "the acquired input, interpolated (cubic) to the grid of the restored image"),
-    "restored": ("restored", "mean of the posterior samples"),
-    "sample": ("one sample", "one posterior sample"),
-    "richardson_lucy": ("Richardson–Lucy", "classical deconvolution of the input with the theoretical PSF: a reference row"),
-    "constant": ("constant", "an image without any content: what a metric gives for nothing"),
-}
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What a metric is, for people. `better` says which way is up; `digits` are the decimals shown."""
-
-    label: str
-    better: Literal["higher", "lower", "one", "none"]
-    digits: int
-    definition: str
-
-
-METRICS = {
-    "psnr_si": Metric(
-        "PSNR, scale-invariant", "higher", 2, "Peak signal-to-noise ratio after the least-squares fit a·image + b to the truth."
-    ),
-    "psnr": Metric("PSNR", "higher", 2, "10·log₁₀(range² / mean squared error); the range is fixed, not guessed from each image."),
-    "ssim": Metric("SSIM", "higher", 3, "Structural similarity (Wang et al. 2004), Gaussian window of σ 1.5 pixels; 1 is identical."),
-    "ms_ssim": Metric("MS-SSIM", "higher", 3, "Structural similarity over five scales (Wang et al. 2003); 1 is identical."),
-    "nrmse": Metric(
-        "NRMSE", "lower", 4, "Root mean squared error after affine fit, over the truth's 0.1–99.9 percentile range (Weigert et al. 2018)."
-    ),
-    "frc_resolution": Metric(
-        "FRC resolution", "lower", 3, "Finest detail shared with the truth: where the Fourier ring correlation falls below 1/7."
-    ),
-    "hf_power_ratio": Metric(
-        "High-frequency power",
-        "one",
-        3,
-        "Power at high spatial frequencies over that of the truth: below 1 is too smooth, above 1 too rough.",
-    ),
-    "rsp": Metric(
-        "RSP",
-        "higher",
-        4,
-        "Agreement with the input: correlation after the result is blurred to the input's resolution (Culley et al. 2018).",
-    ),
-    "rse": Metric("RSE", "lower", 3, "Disagreement with the input: what is left after the result is blurred to the input's resolution."),
-    "coverage": Metric(
-        "Coverage", "none", 3, "Share of pixels whose truth lies in the stored interval; ideally the interval's nominal share."
-    ),
-    "spread_skill": Metric(
-        "Spread / error", "one", 3, "Predicted standard deviation over the error found: 1 is calibrated, below 1 over-confident."
-    ),
-    "spearman_std": Metric("Rank correlation, std", "higher", 3, "Spearman correlation of the standard deviation with the absolute error."),
-    "spearman_input": Metric(
-        "Rank correlation, input", "none", 3, "The same with the input's intensity in place of the standard deviation: the control."
-    ),
-    "trained_on": Metric("Files trained on", "none", 0, "Files of this acquisition that the model was trained on."),
-    "chosen_by": Metric("Files chosen by", "none", 0, "Files of this acquisition by which the model's weights were chosen."),
-}
 SEEN = {
     "trained_on": "The model was trained on this image",
     "chosen_by": "The weights of the model were chosen by this image, which was among its validation data",
@@ -82,11 +24,12 @@ SEEN = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table, or why there is none (`note` is the number of the footnote)."""
+    """One number of a table and a few words `beside` it, or why there is none (`note` is the number of the footnote)."""
 
     text: str
     note: int = 0
     best: bool = False
+    beside: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,25 +95,15 @@ def definitions(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
     return [(METRICS[name].label, METRICS[name].definition, DEFINITIONS[name][2]) for name in known]
 
 
-def number(value: float, digits: int) -> str:
-    """Return a number for people, with a true minus sign."""
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    text = f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.3g}"
-    return text.replace("-", "−")
+def tables(frame: pd.DataFrame, expected: float = math.nan) -> list[Table]:
+    """Return one table a channel: a row a metric, a column an image.
+
+    `expected` is the coverage that a perfect sampler would show; NaN if unknown.
+    """
+    return [_table(str(channel), part, expected) for channel, part in frame.groupby("channel", sort=False)]
 
 
-def signed(value: float, digits: int) -> str:
-    """Return a difference for people, with its sign."""
-    return ("+" if value >= 0 else "") + number(value, digits)
-
-
-def tables(frame: pd.DataFrame) -> list[Table]:
-    """Return one table a channel: a row a metric, a column an image."""
-    return [_table(str(channel), part) for channel, part in frame.groupby("channel", sort=False)]
-
-
-def _table(channel: str, frame: pd.DataFrame) -> Table:
+def _table(channel: str, frame: pd.DataFrame, expected: float) -> Table:
     order = {name: number for number, name in enumerate([*IMAGES, *METRICS])}
     missing: dict[str, tuple[str, ...]] = {}
     for name in sorted(dict.fromkeys(frame["metric"]), key=lambda name: order.get(name, len(order))):
@@ -181,11 +114,11 @@ def _table(channel: str, frame: pd.DataFrame) -> Table:
             frame = frame[frame["metric"] != name]
     images, metrics = (sorted(dict.fromkeys(frame[key]), key=lambda name: order.get(name, len(order))) for key in ("image", "metric"))
     notes: list[str] = []
-    rows = [_row(metric, frame[frame["metric"] == metric], images, notes) for metric in metrics]
+    rows = [_row(metric, frame[frame["metric"] == metric], images, notes, expected) for metric in metrics]
     return Table(channel, tuple(IMAGES.get(name, (name, "")) for name in images), tuple(rows), tuple(notes), missing)
 
 
-def _row(name: str, frame: pd.DataFrame, images: list[str], notes: list[str]) -> Row:
+def _row(name: str, frame: pd.DataFrame, images: list[str], notes: list[str], expected: float) -> Row:
     metric = METRICS.get(name, Metric(name, "none", 4, ""))
     first = frame.drop_duplicates("image").set_index("image")
     values = {str(image): float(value) for image, value in first["value"].items()}
@@ -199,6 +132,9 @@ def _row(name: str, frame: pd.DataFrame, images: list[str], notes: list[str]) ->
             if reason not in notes:
                 notes.append(reason)
             cells.append(Cell("n/a", notes.index(reason) + 1))
+        elif name == "coverage":
+            beside = "" if math.isnan(expected) else f"({100 * expected:.0f} % expected)"
+            cells.append(Cell(f"{100 * values[image]:.0f} %", beside=beside))
         else:
             cells.append(Cell(number(values[image], metric.digits), best=image in best))
     before, after = values.get("input", math.nan), values.get("restored", math.nan)
@@ -232,22 +168,19 @@ class KeyFigure:
     hint: str
 
 
-def key_figures(frame: pd.DataFrame, expected: float) -> list[KeyFigure]:
+def key_figures(frame: pd.DataFrame) -> list[KeyFigure]:
     """Return the few numbers that a reader should see first (means over channels).
 
-    `expected` is the coverage that a perfect sampler would show; NaN leaves the coverage out.
+    Coverage is not among them: the background, most of the pixels, decides it.
     """
-    shown = (("psnr_si", "dB", 1), ("ssim", "", 2), ("frc_resolution", "µm", 2), ("rsp", "", 3))
+    calibrated = "(1 is calibrated, below 1 over-confident)"
+    shown = (("psnr_si", "dB", 1), ("ssim", "", 2), ("frc_resolution", "µm", 2), ("rsp", "", 3), ("spread_skill", calibrated, 2))
     figures = []
     for name, unit, digits in shown:
         before, after = before_after(frame, name)
         if not math.isnan(after):
             first = "" if math.isnan(before) else number(before, digits)
             figures.append(KeyFigure(METRICS[name].label, first, number(after, digits), unit, METRICS[name].definition))
-    _, coverage = before_after(frame, "coverage")
-    if not math.isnan(coverage) and not math.isnan(expected):
-        hint = METRICS["coverage"].definition
-        figures.append(KeyFigure("Coverage", "", f"{100 * coverage:.0f} %", f"of {100 * expected:.0f} % expected", hint))
     return figures
 
 

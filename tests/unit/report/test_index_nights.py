@@ -110,7 +110,7 @@ def test_trends_have_a_line_for_each_instrument_and_a_unit(config: Config) -> No
     words = page(config).text
     for part in (
         "RSP of the restored image",
-        "gain in PSNR over the input [dB]",
+        "gain in scale-invariant PSNR over the input [dB]",
         "LSM 980",
         "Ti2",
         UNKNOWN,

@@ -48,7 +48,7 @@ def test_the_mean_gain_is_that_of_test_acquisitions_which_the_model_has_not_seen
         metrics.write("leaked\tcvdm\ttest\tactin\tinput\ttrained_on\t2.0\tfiles\ttraining data\t\n")
     for name in ("fresh", "judge", "leaked"):
         write_report(config, name)
-    assert "mean gain in PSNR over the input (split test: 1)+6.8 dB" in read_index(config).words
+    assert "mean gain in scale-invariant PSNR (1 test acquisition)+6.8 dB" in read_index(config).words
     assert "The model was trained on this image" in page(config, "leaked").words
     assert "trained on" not in page(config, "fresh").words
 
