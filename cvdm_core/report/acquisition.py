@@ -90,6 +90,7 @@ def _content(config: Config, row: Acquisition) -> dict[str, Any]:
         "model_plots": _read_model_plots(paths.model_folder(config)),
         "seams": _seams(stitched),
         "uncertain": uncertain,
+        "outdone": tables.outdone(frame),
         "narrow": _narrow(config.sampling.steps) if uncertain else "",
         "expected_coverage": expected,
         "has_truth": sources.truth is not None,

@@ -62,7 +62,10 @@ METRICS = {
     ),
     "spearman_std": Metric("Rank correlation, std", "higher", 3, "Spearman correlation of the standard deviation with the absolute error."),
     "spearman_input": Metric(
-        "Rank correlation, input", "none", 3, "The same with the input's intensity in place of the standard deviation: the control."
+        "Rank correlation, input brightness (control)",
+        "none",
+        3,
+        "The same with the input's intensity in place of the standard deviation.",
     ),
     "trained_on": Metric("Files trained on", "none", 0, "Files of this acquisition that the model was trained on."),
     "chosen_by": Metric("Files chosen by", "none", 0, "Files of this acquisition by which the model's weights were chosen."),

@@ -224,6 +224,18 @@ def seen(frame: pd.DataFrame) -> str:
     return f"{known[0]}: its figures say little about other images, and count in no mean gain." if known else ""
 
 
+def outdone(frame: pd.DataFrame) -> str:
+    """Return a sentence if the standard deviation finds the errors no better than the control does; empty if it does, or if unknown."""
+    metrics = frame.pivot_table("value", "channel", "metric", aggfunc="first")
+    both = metrics.reindex(columns=["spearman_std", "spearman_input"]).dropna()
+    named = both.index[both["spearman_std"] <= both["spearman_input"]]
+    if named.empty:
+        return ""
+    channels = f"In the channel{'s' if len(named) > 1 else ''} {', '.join(map(clean, named))}"
+    where = "Here" if len(named) == len(both) else channels
+    return f"{where} the brightness of the input tells where the errors are at least as well as the standard deviation does."
+
+
 def _also(frame: pd.DataFrame) -> str:
     before, after = before_after(frame, "frc_resolution")
     if math.isnan(before) or math.isnan(after):
