@@ -100,11 +100,12 @@ class Comparison:
         `data_range` is the fixed range of psnr, and `origin` says where it is from.
         """
         rows = []
+        counts = f"{data_range:.0f}" if data_range >= 100 else f"{data_range:.4g}"
         span = self.range.maximum - self.range.minimum
         percentiles = self.range.high - self.range.low
         for name, moments in self.moments.items():
             mse = moments.fitted_mse if name == "constant" else moments.mse
-            rows.append(make_row(channel, name, "psnr", psnr(mse, data_range), note=f"range {data_range:.6g}, {origin}"))
+            rows.append(make_row(channel, name, "psnr", psnr(mse, data_range), note=f"range {counts} counts, {origin}"))
             rows.append(make_row(channel, name, "psnr_si", psnr(moments.fitted_mse, span)))
             rows.append(make_row(channel, name, "nrmse", nrmse(moments.fitted_mse, percentiles)))
             if name != "constant":

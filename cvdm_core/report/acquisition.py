@@ -25,7 +25,7 @@ from cvdm_core.report import figures, tables
 from cvdm_core.report.card import write_card
 from cvdm_core.report.certificate import certificate_table
 from cvdm_core.report.gallery import channel_pictures
-from cvdm_core.report.metrics import IMAGES
+from cvdm_core.report.metrics import IMAGES, finest_detail
 from cvdm_core.report.mosaic import mosaic_view
 from cvdm_core.report.page import render
 from cvdm_core.report.planes import find_sources
@@ -68,7 +68,8 @@ def _content(config: Config, row: Acquisition) -> dict[str, Any]:
     sources = find_sources(config, row)
     uncertain = "std" in sources.extra
     estimate = f"the mean of {config.sampling.samples} posterior samples" if uncertain else "the model's single estimate"
-    tone, sentence = tables.verdict(frame, estimate)
+    finest = finest_detail(row.pixel_size_um, config.model.scale)
+    tone, sentence = tables.verdict(frame, estimate, finest)
     expected = expected_coverage(config.sampling.quantiles, config.sampling.samples) if uncertain else math.nan
     curves = _curves(paths.restored_folder(config, name) / "curves.nc")
     channels = []
@@ -82,14 +83,15 @@ def _content(config: Config, row: Acquisition) -> dict[str, Any]:
         "tone": tone,
         "verdict": sentence,
         "seen": tables.seen(frame),
-        "key_figures": tables.key_figures(frame),
+        "key_figures": tables.key_figures(frame, finest),
         "channels": channels,
-        "tables": tables.tables(frame, expected),
+        "tables": tables.tables(frame, expected, finest),
         "definitions": tables.definitions(frame),
         "image_names": [IMAGES[image] for image in IMAGES if image in set(frame["image"])],
         "model_plots": _read_model_plots(paths.model_folder(config)),
         "seams": _seams(stitched),
         "uncertain": uncertain,
+        "outdone": tables.outdone(frame),
         "narrow": _narrow(config.sampling.steps) if uncertain else "",
         "expected_coverage": expected,
         "has_truth": sources.truth is not None,

@@ -18,6 +18,7 @@ from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.records.receipts import read_json, write_json
 from cvdm_core.report import tables
+from cvdm_core.report.metrics import finest_detail
 from cvdm_core.report.pictures import ScaleBar, display_shape, match, png_uri, resize, scale_bar, window
 from cvdm_core.report.planes import find_sources, open_plane, read_field
 from cvdm_core.sheet import Acquisition
@@ -93,7 +94,8 @@ def make_card(config: Config, row: Acquisition) -> CardFacts:
         problems.append(f"The picture could not be read ({_short(error)}); run `cvdm verify` to see what is damaged.")
     try:
         frame = tables.read_metrics(paths.restored_folder(config, row.acquisition) / "metrics.tsv")
-        facts["figures"] = tuple(tables.key_figures(frame)[:3])
+        finest = finest_detail(row.pixel_size_um, config.model.scale)
+        facts["figures"] = tuple(tables.key_figures(frame, finest)[:3])
         before, after = tables.before_after(frame, "psnr_si")
         facts["gain"] = after - before if math.isfinite(after - before) and not tables.seen(frame) else None
         quality = {name: tables.before_after(frame, name)[1] for name in TRENDS}

@@ -70,7 +70,7 @@ def _column(pair: Certificate, channel: ChannelCertificate) -> dict[str, str]:
         UNKNOWN if channel.curvature is None else f"{100 * channel.curvature:.1f} %",
         ", ".join(f"{100 * channel.saturated[role]:.2g} %" for role in ("input", "target")),
     ]
-    return dict(zip(EXPLAINED, values, strict=True))
+    return dict(zip(EXPLAINED, [values[0], *(value.replace("-", "−") for value in values[1:])], strict=True))
 
 
 def _single(value: float | None) -> tuple[float] | None:

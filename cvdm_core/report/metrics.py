@@ -62,7 +62,10 @@ METRICS = {
     ),
     "spearman_std": Metric("Rank correlation, std", "higher", 3, "Spearman correlation of the standard deviation with the absolute error."),
     "spearman_input": Metric(
-        "Rank correlation, input", "none", 3, "The same with the input's intensity in place of the standard deviation: the control."
+        "Rank correlation, input brightness (control)",
+        "none",
+        3,
+        "The same with the input's intensity in place of the standard deviation.",
     ),
     "trained_on": Metric("Files trained on", "none", 0, "Files of this acquisition that the model was trained on."),
     "chosen_by": Metric("Files chosen by", "none", 0, "Files of this acquisition by which the model's weights were chosen."),
@@ -80,3 +83,21 @@ def number(value: float, digits: int) -> str:
 def signed(value: float, digits: int) -> str:
     """Return a difference for people, with its sign."""
     return ("+" if value >= 0 else "") + number(value, digits)
+
+
+AT_LIMIT = "(limit of the pixels)"
+
+
+def finest_detail(pixel_um: float | None, scale: int) -> float:
+    """Return two pixels of the restored image [µm], the finest detail that it can hold; NaN if the input's pixel size is unknown."""
+    return 2 * (pixel_um or math.nan) / scale
+
+
+def at_limit(resolution_um: float, finest: float) -> bool:
+    """Whether a resolution is that of the pixels, within 2 %: a finer one could not have been found."""
+    return resolution_um <= 1.02 * finest
+
+
+def nanometres(resolution_um: float, finest: float) -> str:
+    """Return a resolution for people, in nanometres without the unit."""
+    return f"≤ {number(1000 * finest, 0)}" if at_limit(resolution_um, finest) else number(1000 * resolution_um, 0)

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from cvdm_core.images.mosaic import ATTRIBUTE, Mosaic, Overlap, PlacedField, from_json
 from cvdm_core.images.reading import open_image
+from cvdm_core.report.metrics import signed
 
 SHOWN = 12  # overlaps in the table, worst first; the others are folded away
 WELL_PX = 0.5
@@ -75,8 +76,8 @@ def _facts(mosaic: Mosaic, pixel_nm: float) -> tuple[tuple[str, str], ...]:
 
 
 def _row(pair: Overlap, pixel_nm: float) -> tuple[str, ...]:
-    shift = "" if pair.shift_px is None else ", ".join(f"{value:+.2f}" for value in pair.shift_px)
-    brightness = "" if pair.brightness is None else f"{100 * (pair.brightness - 1):+.1f} %"
+    shift = "" if pair.shift_px is None else ", ".join(signed(value, 2) for value in pair.shift_px)
+    brightness = "" if pair.brightness is None else f"{signed(100 * (pair.brightness - 1), 1)} %"
     names = f"{pair.first} – {pair.second}"
     return names, STATES[pair.state], _length(pair.residual_px, pixel_nm), shift, f"{pair.correlation:.2f}", brightness
 
@@ -108,7 +109,7 @@ def _frame(field: PlacedField, unit: float, size: list[float], count: int) -> Ma
         text = Markup('<text x="{:.1f}" y="{:.1f}" font-size="{:.1f}">{}</text>').format(
             x + size[1] / 2, y + size[0] / 2 + letters * 0.35, letters, name
         )
-    moved = ", ".join(f"{value:+.2f}" for value in field.moved_px)
+    moved = ", ".join(signed(value, 2) for value in field.moved_px)
     title = f"{field.name}: placed by {'the stage alone' if field.placed_by == 'stage' else 'its overlaps'}, moved by {moved} px (y, x)"
     return Markup('<g class="{}"><title>{}</title><rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>{}</g>').format(
         f"by-{field.placed_by}", title, x, y, size[1], size[0], text

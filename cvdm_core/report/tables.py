@@ -10,7 +10,7 @@ import pandas as pd
 
 from cvdm_core.errors import UserError
 from cvdm_core.quality.table import DEFINITIONS
-from cvdm_core.report.metrics import IMAGES, METRICS, Metric, number, signed
+from cvdm_core.report.metrics import AT_LIMIT, IMAGES, METRICS, Metric, at_limit, nanometres, number, signed
 from cvdm_core.report.page import clean
 
 NO_REASON = "no reason was recorded"
@@ -95,15 +95,15 @@ def definitions(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
     return [(METRICS[name].label, METRICS[name].definition, DEFINITIONS[name][2]) for name in known]
 
 
-def tables(frame: pd.DataFrame, expected: float = math.nan) -> list[Table]:
+def tables(frame: pd.DataFrame, expected: float = math.nan, finest: float = math.nan) -> list[Table]:
     """Return one table a channel: a row a metric, a column an image.
 
-    `expected` is the coverage that a perfect sampler would show; NaN if unknown.
+    `expected` is the coverage that a perfect sampler would show, and `finest` the detail that the pixels can hold [µm]; NaN if unknown.
     """
-    return [_table(str(channel), part, expected) for channel, part in frame.groupby("channel", sort=False)]
+    return [_table(str(channel), part, expected, finest) for channel, part in frame.groupby("channel", sort=False)]
 
 
-def _table(channel: str, frame: pd.DataFrame, expected: float) -> Table:
+def _table(channel: str, frame: pd.DataFrame, expected: float, finest: float) -> Table:
     order = {name: number for number, name in enumerate([*IMAGES, *METRICS])}
     missing: dict[str, tuple[str, ...]] = {}
     for name in sorted(dict.fromkeys(frame["metric"]), key=lambda name: order.get(name, len(order))):
@@ -114,15 +114,16 @@ def _table(channel: str, frame: pd.DataFrame, expected: float) -> Table:
             frame = frame[frame["metric"] != name]
     images, metrics = (sorted(dict.fromkeys(frame[key]), key=lambda name: order.get(name, len(order))) for key in ("image", "metric"))
     notes: list[str] = []
-    rows = [_row(metric, frame[frame["metric"] == metric], images, notes, expected) for metric in metrics]
+    rows = [_row(metric, frame[frame["metric"] == metric], images, notes, expected, finest) for metric in metrics]
     return Table(channel, tuple(IMAGES.get(name, (name, "")) for name in images), tuple(rows), tuple(notes), missing)
 
 
-def _row(name: str, frame: pd.DataFrame, images: list[str], notes: list[str], expected: float) -> Row:
+def _row(name: str, frame: pd.DataFrame, images: list[str], notes: list[str], expected: float, finest: float) -> Row:
     metric = METRICS.get(name, Metric(name, "none", 4, ""))
     first = frame.drop_duplicates("image").set_index("image")
     values = {str(image): float(value) for image, value in first["value"].items()}
-    best = _best(values, metric.better)
+    shown = {image: _shown(name, value, metric.digits, expected, finest) for image, value in values.items()}
+    best = _best(values, {image: text for image, (text, _) in shown.items()}, metric.better)
     cells: list[Cell | None] = []
     for image in images:
         if image not in values:
@@ -132,11 +133,9 @@ def _row(name: str, frame: pd.DataFrame, images: list[str], notes: list[str], ex
             if reason not in notes:
                 notes.append(reason)
             cells.append(Cell("n/a", notes.index(reason) + 1))
-        elif name == "coverage":
-            beside = "" if math.isnan(expected) else f"({100 * expected:.0f} % expected)"
-            cells.append(Cell(f"{100 * values[image]:.0f} %", beside=beside))
         else:
-            cells.append(Cell(number(values[image], metric.digits), best=image in best))
+            text, beside = shown[image]
+            cells.append(Cell(text, best=image in best, beside=beside))
     before, after = values.get("input", math.nan), values.get("restored", math.nan)
     known = metric.better in ("higher", "lower") and math.isfinite(before) and math.isfinite(after)
     direction = {"higher": "higher is better", "lower": "lower is better", "one": "1 is best", "none": ""}[metric.better]
@@ -145,16 +144,25 @@ def _row(name: str, frame: pd.DataFrame, images: list[str], notes: list[str], ex
     return Row(metric.label, units[0] if units else "", metric.definition, direction, tuple(cells), difference)
 
 
-def _best(values: dict[str, float], better: str) -> set[str]:
-    """Return the images with the best value; none where there is nothing to compare.
+def _shown(name: str, value: float, digits: int, expected: float, finest: float) -> tuple[str, str]:
+    """Return a value as it is printed, and a few words beside it."""
+    if name == "coverage":
+        return f"{100 * value:.0f} %", "" if math.isnan(expected) else f"({100 * expected:.0f} % expected)"
+    if name == "frc_resolution" and at_limit(value, finest):
+        return f"≤ {number(finest, digits)}", AT_LIMIT
+    return number(value, digits), ""
+
+
+def _best(values: dict[str, float], printed: dict[str, str], better: str) -> set[str]:
+    """Return the images with the best value as it is printed; none where there is nothing to compare.
 
     Nobody wins a metric that is best at 1: noise in the input, for example, passes for power at high frequencies.
     """
     finite = {image: value for image, value in values.items() if not math.isnan(value)}
     if better not in ("higher", "lower") or len(finite) < 2:
         return set()
-    top = (max if better == "higher" else min)(finite.values())
-    return {image for image, value in finite.items() if value == top}
+    top = (max if better == "higher" else min)(finite, key=lambda image: finite[image])
+    return {image for image in finite if printed[image] == printed[top]}
 
 
 @dataclass(frozen=True)
@@ -168,27 +176,29 @@ class KeyFigure:
     hint: str
 
 
-def key_figures(frame: pd.DataFrame) -> list[KeyFigure]:
+def key_figures(frame: pd.DataFrame, finest: float = math.nan) -> list[KeyFigure]:
     """Return the few numbers that a reader should see first (means over channels).
 
-    Coverage is not among them: the background, most of the pixels, decides it.
+    Coverage is not among them: the background, most of the pixels, decides it. `finest` is the detail that the pixels can hold [µm].
     """
     calibrated = "(1 is calibrated, below 1 over-confident)"
-    shown = (("psnr_si", "dB", 1), ("ssim", "", 2), ("frc_resolution", "µm", 2), ("rsp", "", 3), ("spread_skill", calibrated, 2))
+    shown = (("psnr_si", "dB", 1), ("ssim", "", 2), ("frc_resolution", "nm", 0), ("rsp", "", 3), ("spread_skill", calibrated, 2))
     figures = []
     for name, unit, digits in shown:
         before, after = before_after(frame, name)
         if not math.isnan(after):
-            first = "" if math.isnan(before) else number(before, digits)
-            figures.append(KeyFigure(METRICS[name].label, first, number(after, digits), unit, METRICS[name].definition))
+            resolved = name == "frc_resolution"
+            first, last = (nanometres(value, finest) if resolved else number(value, digits) for value in (before, after))
+            unit = f"{unit} {AT_LIMIT}" if resolved and at_limit(after, finest) else unit
+            figures.append(KeyFigure(METRICS[name].label, "" if math.isnan(before) else first, last, unit, METRICS[name].definition))
     return figures
 
 
-def verdict(frame: pd.DataFrame, estimate: str) -> tuple[str, str]:
+def verdict(frame: pd.DataFrame, estimate: str, finest: float = math.nan) -> tuple[str, str]:
     """Return (tone, sentence) about one acquisition: "good", "flat", "bad" or "unknown", and plain words with numbers.
 
     The tone is that of the worst channel, and the sentence names those that earned it, unless all is good or there is one only.
-    `estimate` names what was measured, such as "the mean of 8 samples".
+    `estimate` names what was measured, such as "the mean of 8 samples"; `finest` is the detail that the pixels can hold [µm].
     """
     before, after = before_after(frame, "psnr_si")
     if math.isnan(before) or math.isnan(after):
@@ -204,7 +214,7 @@ def verdict(frame: pd.DataFrame, estimate: str) -> tuple[str, str]:
     channels = _by_channel(frame, "psnr_si")
     gains = (channels["restored"] - channels["input"]).fillna(0)  # infinite in both: the input is the truth
     if gains.min() >= SMALLEST_GAIN:
-        return "good", f"The restored image is closer to the truth than the input is: {numbers}{_also(frame)}."
+        return "good", f"The restored image is closer to the truth than the input is: {numbers}{_also(frame, finest)}."
     if gains.min() <= -SMALLEST_GAIN:
         tone, named = "bad", channels[gains <= -SMALLEST_GAIN]
         said = f"is further from the truth than the input is, so do not use it{' there' if len(channels) > 1 else ''}"
@@ -224,8 +234,21 @@ def seen(frame: pd.DataFrame) -> str:
     return f"{known[0]}: its figures say little about other images, and count in no mean gain." if known else ""
 
 
-def _also(frame: pd.DataFrame) -> str:
+def outdone(frame: pd.DataFrame) -> str:
+    """Return a sentence if the standard deviation finds the errors no better than the control does; empty if it does, or if unknown."""
+    metrics = frame.pivot_table("value", "channel", "metric", aggfunc="first")
+    both = metrics.reindex(columns=["spearman_std", "spearman_input"]).dropna()
+    named = both.index[both["spearman_std"] <= both["spearman_input"]]
+    if named.empty:
+        return ""
+    channels = f"In the channel{'s' if len(named) > 1 else ''} {', '.join(map(clean, named))}"
+    where = "Here" if len(named) == len(both) else channels
+    return f"{where} the brightness of the input tells where the errors are at least as well as the standard deviation does."
+
+
+def _also(frame: pd.DataFrame, finest: float) -> str:
     before, after = before_after(frame, "frc_resolution")
     if math.isnan(before) or math.isnan(after):
         return ""
-    return f", finest detail shared with the truth {number(before * 1000, 0)} → {number(after * 1000, 0)} nm"
+    limit = f" {AT_LIMIT}" if at_limit(after, finest) else ""
+    return f", finest detail shared with the truth {nanometres(before, finest)} → {nanometres(after, finest)} nm{limit}"

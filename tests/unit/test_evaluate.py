@@ -138,12 +138,12 @@ def test_the_range_of_psnr_is_the_models_where_it_knows_one(tmp_path):
     bench.restore(["mean"])
     folder = paths.model_folder(bench.config)
     folder.mkdir(parents=True)
-    (folder / "model.yaml").write_text("truth_range: {actin: 1000.0, '*': 2000.0}\n")
+    (folder / "model.yaml").write_text("truth_range: {actin: 1000.4, '*': 2000.0}\n")
     bench.evaluate()
-    for channel, number, data_range in (("actin", 0, 1000), ("tubulin", 1, 2000)):
+    for channel, number, data_range in (("actin", 0, 1000.4), ("tubulin", 1, 2000)):
         error = bench.mean[:, number].astype(float) - bench.truth[:, number]
         assert bench.value("psnr", channel=channel) == pytest.approx(10 * math.log10(data_range**2 / np.mean(error**2)), abs=1e-6)
-    assert bench.line("psnr")["unit"] == "dB (range 1000, 0.1-99.9 % of the training truth)"
+    assert bench.line("psnr")["unit"] == "dB (range 1000 counts, 0.1-99.9 % of the training truth)"
 
 
 def test_with_relative_intensities_uncertainty_and_power_are_judged_after_an_affine_fit(tmp_path):

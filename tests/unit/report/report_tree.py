@@ -138,6 +138,8 @@ def write_measurements(config: Config, name: str, channels: Sequence[str], truth
             ("hf_power_ratio", ""): {"input": 1.9, "restored": 0.71, "sample": 0.97},
             ("coverage", ""): {"restored": 0.66 if uncertain else None},
             ("spread_skill", ""): {"restored": 0.93 if uncertain else None},
+            ("spearman_std", ""): {"restored": 0.58 if uncertain else None},
+            ("spearman_input", ""): {"restored": 0.3 + 0.4 * number if uncertain else None},
             ("rsp", ""): {"restored": 0.9871},
             ("rse", "counts"): {"restored": 8.21},
         }  # fmt: skip

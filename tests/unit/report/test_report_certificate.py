@@ -45,7 +45,8 @@ def test_the_certificate_of_the_pair_is_on_the_page_as_text(certified: Config) -
     write_report(certified, SINGLE)
     shown = page(certified, SINGLE)
     for words in (
-        "-1.21, +0.95 px (-157, +124 nm)", "0.03 px (4 nm)", "+2.50 mrad", "-0.130 %", "8 of 9", "93.8 %", "0.912", "3.1 %", "0 %, 1.2 %",
+        "−1.21, +0.95 px (−157, +124 nm)", "0.03 px (4 nm)", "+2.50 mrad", "−0.130 %",
+        "b = −30", "8 of 9", "93.8 %", "0.912", "3.1 %", "0 %, 1.2 %",
         f"{SINGLE}: {HOSTILE} is displaced.",
     ):  # fmt: skip
         assert words in shown.words

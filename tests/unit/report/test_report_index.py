@@ -40,6 +40,10 @@ def test_the_index_lists_all_rows_in_order_with_state_and_link(config: Config) -
     assert "a-for_training" in {attributes.get("id") for attributes in shown.all("tr")}
 
 
+def test_the_index_says_what_its_numbers_are(config: Config) -> None:
+    assert "RSP: agreement with the input, 1 is perfect." in read_index(config).words
+
+
 def test_the_mean_gain_is_that_of_test_acquisitions_which_the_model_has_not_seen(tmp_path: Path) -> None:
     config = make_config(tmp_path)
     for name, split in (("fresh", "test"), ("judge", "val"), ("leaked", "test")):

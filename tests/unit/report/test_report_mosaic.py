@@ -66,6 +66,8 @@ def test_the_page_tells_how_the_fields_were_placed(pages: tuple[str, str]) -> No
         "shows too little",
         "not measured",
         "+4.0 %",
+        "−2.0 %",
+        "moved by +0.50, −1.50 px",
         "runs along +x",
         "98 % of it",
     ):

@@ -45,6 +45,18 @@ def test_the_error_bar_is_judged_at_the_head_of_the_page_by_spread_over_error(co
     assert "Spread / error" not in page(config, BLIND).words.split("Read this before")[0]
 
 
+def test_the_page_says_where_the_standard_deviation_finds_errors_no_better_than_the_brightness_of_the_input(config: Config) -> None:
+    told = "brightness of the input tells where the errors are at least as well as the standard deviation does."
+    assert page(config, TWO).words.count(f"In the channel vesicles the {told}") == 1
+    assert told not in page(config, BLIND).words and told not in page(config, SINGLE).words
+    assert "Rank correlation, input brightness (control)" in page(config, TWO).words
+
+
+def test_the_calibration_says_what_its_points_are(config: Config) -> None:
+    assert "Each point is 5 % of the pixels, sorted by the standard deviation around them." in page(config, TWO).words
+    assert "Above the line the error bar is too small, below it too large." in page(config, TWO).words
+
+
 def test_the_page_tells_the_settings_that_the_image_was_made_with(config: Config, tmp_path: Path) -> None:
     shutil.copytree(config.results, tmp_path / "results")
     moved = make_config(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from report_pages import TWO
 from report_tree import make_config, write_measurements
@@ -44,6 +45,48 @@ def test_the_best_of_each_row_is_marked_by_the_metrics_own_direction(config: Con
     for row in tables.tables(frame)[0].rows:
         best = [cell.text for cell in row.cells if cell and cell.best]
         assert best == {"Scale-invariant PSNR": ["31.07"], "NRMSE": ["0.0391"], "High-frequency power": []}.get(row.label, best)
+
+
+def finest_detail(**values: float) -> pd.DataFrame:
+    """Return a table with the FRC resolution of these images [µm]."""
+    rows = [("a", image, "frc_resolution", value, "µm", "truth", "") for image, value in values.items()]
+    rows += [("a", image, "psnr_si", value, "dB", "truth", "") for image, value in (("input", 20.0), ("restored", 30.0))]
+    return pd.DataFrame(rows, columns=list(tables.COLUMNS))
+
+
+def test_a_resolution_at_the_limit_of_the_pixels_is_called_so() -> None:
+    frame = finest_detail(input=0.208, restored=0.1035, sample=0.112, richardson_lucy=0.1033)
+    cells = tables.tables(frame, finest=0.1028)[0].rows[1].cells
+    assert [(cell.text, cell.beside, cell.best) for cell in cells if cell] == [
+        ("0.208", "", False),
+        ("≤ 0.103", "(limit of the pixels)", True),
+        ("0.112", "", False),
+        ("≤ 0.103", "(limit of the pixels)", True),
+    ]
+    shown = {figure.label: figure for figure in tables.key_figures(frame, finest=0.1028)}["FRC resolution"]
+    assert f"{shown.before} → {shown.after} {shown.unit}" == "208 → ≤ 103 nm (limit of the pixels)"
+    assert "finest detail shared with the truth 208 → ≤ 103 nm (limit of the pixels)." in tables.verdict(frame, "x", finest=0.1028)[1]
+    assert "208 → 104 nm." in tables.verdict(frame, "x", finest=0.08)[1]
+
+
+def test_what_is_equal_as_printed_is_best_together() -> None:
+    row = tables.tables(finest_detail(input=0.3, restored=0.12041, richardson_lucy=0.12039))[0].rows[1]
+    assert [cell.best for cell in row.cells if cell] == [False, True, True]
+
+
+def test_the_standard_deviation_is_compared_with_its_control_in_each_channel() -> None:
+    def told(**channels: tuple[float, float]) -> str:
+        rows = [
+            (channel, "restored", metric, value, "", "truth", "")
+            for channel, values in channels.items()
+            for metric, value in zip(("spearman_std", "spearman_input"), values, strict=True)
+        ]
+        return tables.outdone(pd.DataFrame(rows, columns=list(tables.COLUMNS)))
+
+    assert told(a=(0.5, 0.4), b=(0.5, np.nan)) == ""
+    assert told(a=(0.5, 0.5)).startswith("Here the brightness of the input tells where")
+    assert told(a=(0.3, 0.5), b=(0.2, 0.6)).startswith("Here the brightness")
+    assert told(a=(0.3, 0.5), b=(0.8, 0.6), c=(0.1, 0.2)).startswith("In the channels a, c the brightness")
 
 
 def test_every_metric_of_the_evaluation_has_a_name_for_people() -> None:
