@@ -40,7 +40,7 @@ def summary(metrics: pd.DataFrame, control: pd.DataFrame | None) -> pd.DataFrame
         columns["regression"] = control["restored", "psnr_si"]
     for image, title in (("sample", "power, one sample"), ("restored", "power, mean")):
         columns[title] = metrics[image, "hf_power_ratio"]
-    columns["spread-skill"] = metrics["restored", "spread_skill"]
+    columns["spread / error"] = metrics["restored", "spread_skill"]
     columns["coverage"] = metrics["restored", "coverage"]
     table = pd.DataFrame(columns)
     means = table.groupby("channel").mean()

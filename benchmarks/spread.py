@@ -43,7 +43,7 @@ def spread_left(steps: int, s: float, pixels: int) -> float:
 
 
 def spread_skill(left: float, samples: int) -> float:
-    """Return the spread-skill ratio of an ensemble whose members have `left` of the true spread around the true mean; 1 is calibrated."""
+    """Return the spread / error ratio of an ensemble whose members have `left` of the true spread around the true mean; 1 is calibrated."""
     return left * math.sqrt((1 + 1 / samples) / (1 + left**2 / samples))
 
 
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8, help="posterior samples a pixel")
     parser.add_argument("--pixels", type=int, default=1_000_000)
     given = parser.parse_args()
-    print("| steps | " + " | ".join(f"s = {s:g}: spread left | spread-skill" for s in SPREADS) + " |")
+    print("| steps | " + " | ".join(f"s = {s:g}: spread left | spread / error" for s in SPREADS) + " |")
     print("| ---: |" + " ---: | ---: |" * len(SPREADS))
     for steps in STEPS:
         left = [spread_left(steps, s, given.pixels) for s in SPREADS]

@@ -3,7 +3,7 @@
     python benchmarks/steps.py --config config/config.yaml [--split val] [--steps 3 5 10 20 200] [--edge 256]
 
 PSNR alone rewards blur, so three things are judged together: scale-invariant PSNR of one sample and of the mean, power of one sample
-between 0.15 and 0.35 cycles a pixel over the truth's, and spread-skill (predicted spread over root mean square error, after the affine
+between 0.15 and 0.35 cycles a pixel over the truth's, and spread / error (predicted spread over root mean square error, after the affine
 fit and corrected for the number of samples; 1 is calibrated, below 1 over-confident). The rule: the smallest number of steps that is no
 worse than 200 in PSNR (of the mean), whose high-frequency power is within 5 % of the truth's, and that is no less calibrated.
 """
@@ -44,7 +44,7 @@ def crops(row: Acquisition, scale: int, edge: int) -> list[Shard]:
 def measure(config: Config, rows: list[Acquisition], edge: int) -> dict[str, float]:
     """Return the figures of one setting of `config.sampling`, means over the crops."""
     model = load_model(paths.model_folder(config))
-    figures: dict[str, list[float]] = {"sample": [], "mean": [], "power": [], "spread-skill": []}
+    figures: dict[str, list[float]] = {"sample": [], "mean": [], "power": [], "spread / error": []}
     for row in rows:
         restorer = ShardRestorer.of(config, make_plan(config, row, model), model)
         target = open_image(paths.target_store(config, row.acquisition))
@@ -62,7 +62,7 @@ def measure(config: Config, rows: list[Acquisition], edge: int) -> dict[str, flo
             gain = moments["mean"].fit[0] if model.info.get("intensities") == "relative" else 1.0  # as `cvdm evaluate` has it
             figures["power"].append(gain * gain * power[0].power / power[1].power)
             spread = float(np.sqrt(np.mean(planes["std"] ** 2))) * finite_sample_factor(config.sampling.samples, ddof=1)
-            figures["spread-skill"].append(moments["mean"].fit[0] * spread / math.sqrt(moments["mean"].fitted_mse))
+            figures["spread / error"].append(moments["mean"].fit[0] * spread / math.sqrt(moments["mean"].fitted_mse))
     return {name: float(np.mean(values)) for name, values in figures.items() if values}
 
 
@@ -79,13 +79,13 @@ def main() -> None:
     base = load(given.config, given.overrides)
     rows = [row for row in read_sheet(base.acquisitions).values() if row.split == given.split and row.target][: given.limit]
     table = Table(title=f"{base.model.name}: {len(rows)} acquisitions of split {given.split}, {base.sampling.samples} samples")
-    for heading in ("sampler", "steps", "one sample [dB]", "mean [dB]", "power ratio", "spread-skill"):
+    for heading in ("sampler", "steps", "one sample [dB]", "mean [dB]", "power ratio", "spread / error"):
         table.add_column(heading, justify="right")
     settings = [(method, steps) for method in given.methods for steps in given.steps]
     for method, steps in track(settings, console=CONSOLE, transient=True):
         config = load(given.config, [*given.overrides, f"sampling.steps={steps}", f"sampling.method={method}"])
         found = measure(config, rows, given.edge)
-        table.add_row(method, str(steps), *(f"{found[name]:.2f}" for name in ("sample", "mean", "power", "spread-skill")))
+        table.add_row(method, str(steps), *(f"{found[name]:.2f}" for name in ("sample", "mean", "power", "spread / error")))
     Console(width=120).print(table)
 
 
