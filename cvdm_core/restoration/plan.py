@@ -26,7 +26,7 @@ from cvdm_core.sheet import Acquisition
 Files = dict[str, list[int | str]]
 """Bytes and checksum (`cvdm_core.files`) of files, by their name relative to a store."""
 ShardReceipts = dict[int, dict[str, Any]]
-"""What is recorded of shards, by their number: `files` and `ranges`."""
+"""What is recorded of shards, by their number: `files`, `ranges` and `made` (who made them)."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,28 @@ def shard_receipt(plan: Plan, shard: Shard) -> Path:
     return plan.shard_folder / f"{shard.index:06d}.json"
 
 
-def record_shard(plan: Plan, shard: Shard, files: Files, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
-    """Write the receipt of one shard, and return what it says: its files, and the smallest and largest value of each quantity."""
-    content = {"fingerprint": plan.fingerprint, "shard": shard.index, "files": files, "ranges": {k: list(v) for k, v in ranges.items()}}
+def record_shard(
+    plan: Plan, shard: Shard, files: Files, ranges: Mapping[str, tuple[float, float]], made: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write the receipt of one shard, and return what it says.
+
+    That is its files, the smallest and largest value of each quantity, and who made it: a later run that finds it done has other versions.
+    """
+    values = {quantity: list(pair) for quantity, pair in ranges.items()}
+    content = {"fingerprint": plan.fingerprint, "shard": shard.index, "files": files, "ranges": values, "made": dict(made)}
     write_json(shard_receipt(plan, shard), content)
     return content
+
+
+def makers(held: ShardReceipts) -> list[dict[str, Any]]:
+    """Return who made these shards, each once: versions, device, precision, batch, host, its first start, and its number of shards."""
+    found: dict[str, dict[str, Any]] = {}
+    for content in held.values():
+        if made := content.get("made"):  # older shards do not tell
+            maker = found.setdefault(fingerprint({**made, "started": ""}), {**made, "shards": 0})
+            maker["started"] = min(maker["started"], made["started"])
+            maker["shards"] += 1
+    return sorted(found.values(), key=lambda maker: str(maker["started"]))
 
 
 def held_shard(plan: Plan, shard: Shard) -> dict[str, Any] | None:

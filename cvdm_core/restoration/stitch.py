@@ -21,7 +21,16 @@ from cvdm_core.images.tiles import block_shards, n_blocks
 from cvdm_core.model.description import DescribedModel, read_description
 from cvdm_core.records.receipts import read_json, stage, write_json
 from cvdm_core.restoration.build import build_store
-from cvdm_core.restoration.plan import Plan, ShardReceipts, differing, make_plan, path_in_store, published_shards, settings_for_receipt
+from cvdm_core.restoration.plan import (
+    Plan,
+    ShardReceipts,
+    differing,
+    make_plan,
+    makers,
+    path_in_store,
+    published_shards,
+    settings_for_receipt,
+)
 from cvdm_core.restoration.seams import measure_seams
 from cvdm_core.routing import routed
 from cvdm_core.sheet import find_acquisition
@@ -34,8 +43,8 @@ NAMED_BLOCKS = 8
 def stitch(config: Config, acquisition: str) -> None:
     """Check all blocks of an acquisition, build the pyramid, publish the restored image, and write its receipt.
 
-    The receipt's `details` hold the measured seams (`seams`, for mean and std) and the linear map of integer images. Where the same
-    image is published already and unharmed, only the receipt is written.
+    The receipt's `details` hold the measured seams (`seams`, for mean and std), the linear map of integer images, and who made the shards
+    (`made`). Where the same image is published already and unharmed, only the receipt is written.
 
     Raises
     ------
@@ -135,6 +144,7 @@ def _publish(config: Config, plan: Plan, model: DescribedModel, held: ShardRecei
         "blocks": _blocks(config, plan),
         "seams": _seams(config, plan, model),
         "intensity_map": intensity_map,
+        "made": makers(held),
     }
     shards = {str(index): content for index, content in held.items()}
     # Before the rename, so that a store in its final place always has a record of what it must be.

@@ -1,5 +1,7 @@
 """Stitching: every shard checked, one verified image, and seams measured."""
 
+import platform
+
 import numpy as np
 import pytest
 import torch
@@ -13,8 +15,10 @@ from cvdm_core.images.pyramid import pyramid
 from cvdm_core.images.reading import open_image
 from cvdm_core.images.tiles import n_blocks
 from cvdm_core.model.folder import load_model
+from cvdm_core.records import receipts
 from cvdm_core.records.receipts import read_json
 from cvdm_core.records.verify import verify
+from cvdm_core.restoration import sample
 from cvdm_core.restoration.plan import make_plan
 from cvdm_core.restoration.sample import sample_block
 from cvdm_core.restoration.seams import measure_seams
@@ -168,6 +172,35 @@ def test_receipts_of_a_published_image_are_written_again_without_computing(tmp_p
     assert content(store) == before
     assert read_json(paths.stitch_receipt(config, NAME))["details"] == details
     assert verify([tmp_path]) == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint16"])
+def test_a_rerun_that_finds_its_work_done_does_not_say_that_it_made_the_pixels(tmp_path, monkeypatch, never_computes, dtype):
+    config = make_world(tmp_path, store={"output_dtype": dtype})
+    restore_all(config)
+    stitch(config, NAME)
+    made = read_json(paths.stitch_receipt(config, NAME))["details"]["made"]
+    assert [(maker["versions"], maker["host"], maker["shards"]) for maker in made] == [(receipts.versions(), platform.node(), 9)]
+    upgraded = {**receipts.versions(), "torch": "99.0"}
+    monkeypatch.setattr(receipts, "versions", lambda: upgraded)
+    never_computes()
+    restore_all(config)
+    stitch(config, NAME)
+    again = read_json(paths.stitch_receipt(config, NAME))
+    assert again["versions"] == upgraded
+    assert again["details"]["made"] == made
+    shards = read_json(paths.block_receipt(config, NAME, 0))["details"]["shards"]
+    assert [shard["made"]["versions"] for shard in shards.values()] == [made[0]["versions"]] * 4
+
+
+def test_an_image_made_by_two_versions_names_both(tmp_path, monkeypatch):
+    config = make_world(tmp_path)
+    sample_block(config, NAME, 0)
+    monkeypatch.setattr(sample, "versions", lambda: {"numpy": "99.0"})
+    restore_all(config)
+    stitch(config, NAME)
+    first, second = read_json(paths.stitch_receipt(config, NAME))["details"]["made"]
+    assert (first["shards"], second["shards"], second["versions"]) == (4, 5, {"numpy": "99.0"})
 
 
 def test_damage_in_a_published_image_is_found_and_mended(tmp_path):
