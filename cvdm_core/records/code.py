@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -20,6 +21,14 @@ def code_hash(*rooms: str) -> str:
         content = path.read_bytes()
         hasher.update(f"{path.relative_to(PACKAGE).as_posix()} {len(content)}\n".encode() + content)
     return hasher.hexdigest()[:DIGITS]
+
+
+def work_code(*rooms: str) -> str:
+    """Return what must be the same for one process to go on with the pixels or weights of another: code of these folders, torch's version.
+
+    Torch without its build (`+cpu`, `+cu128`): the nodes of one cluster may have several.
+    """
+    return f"{code_hash(*rooms)}-{metadata.version('torch').partition('+')[0]}"
 
 
 def commit() -> dict[str, str]:

@@ -1,8 +1,9 @@
 """What is to be restored, where it goes, and which shards of it are there already.
 
-A restored image grows in `restored.<fingerprint>.partial`, shard by shard and from many jobs. Beside it, one small receipt a shard says
-which bytes belong to it; a shard without a receipt, or with other bytes, does not count. The fingerprint covers everything that pixels
-depend on, so that work is taken up again exactly where it would come out the same.
+A restored image grows in `restored.<fingerprint>.<code>.partial`, shard by shard and from many jobs. Beside it, one small receipt a shard
+says which bytes belong to it; a shard without a receipt, or with other bytes, does not count. The fingerprint covers everything that pixels
+depend on but the code, so that work is taken up again exactly where it would come out the same. What other code has begun is begun anew,
+so that no image is made by two; what it has finished stays.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from cvdm_core.errors import UserError
 from cvdm_core.files import checksum_file
 from cvdm_core.images.tiles import Shape, Shard
 from cvdm_core.model.description import DescribedModel
+from cvdm_core.records.code import work_code
 from cvdm_core.records.receipts import fingerprint, read_json, write_json
 from cvdm_core.restoration.statistics import statistics_of
 from cvdm_core.routing import Router
@@ -42,7 +44,9 @@ class Plan:
     quantities
         Names of the images that are written: "mean" and, where there are several samples, "std", "lower", "upper"; "sample_0" ...
     fingerprint
-        Of everything that the pixels depend on.
+        Of everything that the pixels depend on, but for the code.
+    code
+        That makes the pixels (`records.code`); "" in receipts from before it was recorded.
     inputs
         What the ingest receipt says about the input store.
     final
@@ -53,23 +57,27 @@ class Plan:
     shape: Shape
     quantities: tuple[str, ...]
     fingerprint: str
+    code: str
     inputs: Mapping[str, Any]
     final: Path
 
     @property
     def partial(self) -> Path:
         """The store that is being filled; level 0 is float32."""
-        return self.final.with_name(f"restored.{self.fingerprint}.partial")
+        return self._beside("partial")
 
     @property
     def shard_folder(self) -> Path:
         """Folder of the shard receipts."""
-        return self.final.with_name(f"restored.{self.fingerprint}.shards")
+        return self._beside("shards")
 
     @property
     def published(self) -> Path:
         """What was published: fingerprint and files of `final`, and what the stitch receipt says about it."""
         return self.final.with_name("published.json")
+
+    def _beside(self, ending: str) -> Path:
+        return self.final.with_name(".".join(filter(None, ("restored", self.fingerprint, self.code, ending))))
 
 
 def path_in_store(quantity: str) -> str:
@@ -108,7 +116,7 @@ def make_plan(config: Config, row: Acquisition, model: DescribedModel) -> Plan:
         model.weights_sha256, model.spec.to_dict(), model.normalisation, inputs, __version__,
     )  # fmt: skip
     final = paths.restored_store(config, row.acquisition)
-    return Plan(row, row.restored_shape(config.model.scale), quantities, mark, inputs, final)
+    return Plan(row, row.restored_shape(config.model.scale), quantities, mark, work_code("model", "restoration"), inputs, final)
 
 
 def settings_for_receipt(config: Config, row: Acquisition) -> dict[str, Any]:

@@ -41,8 +41,8 @@ from cvdm_core.workload import megapixels
 def sample_block(config: Config, acquisition: str, block: int) -> None:
     """Restore one block of an acquisition and write its receipt.
 
-    Shards that are on disk already, from the same input, weights and settings, are kept. The receipt lists all shards of the block with
-    the bytes and checksums of their files.
+    Shards that are on disk already, from the same input, weights, settings and code, are kept. The receipt lists all shards of the block
+    with the bytes and checksums of their files.
 
     Raises
     ------
@@ -69,6 +69,7 @@ def sample_block(config: Config, acquisition: str, block: int) -> None:
             receipt.usage["megapixels"] = share * megapixels(config, row, "sample")
         receipt.details |= {
             "fingerprint": plan.fingerprint,
+            "code": plan.code,
             "quantities": plan.quantities,
             "shards": {str(shard.index): done[shard.index] for shard in own},
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def stitch(config: Config, acquisition: str) -> None:
     config = routed(config, row)
     with stage(paths.stitch_receipt(config, acquisition), "stitch", acquisition, config.results) as receipt:
         model, _ = read_description(paths.model_folder(config))
-        plan = make_plan(config, row, model)
+        plan = _as_begun(config, make_plan(config, row, model))
         if plan.partial.is_dir():
             _publish(config, plan, model, _checked_shards(config, plan))
             receipt.usage["megapixels"] = megapixels(config, row, "stitch")
@@ -69,6 +70,16 @@ def stitch(config: Config, acquisition: str) -> None:
         _remove_leftovers(plan)
 
 
+def _as_begun(config: Config, plan: Plan) -> Plan:
+    """Return the plan with the code that restored its blocks, if it was one: older code is no reason to restore them again."""
+    codes = set()
+    for block in range(_blocks(config, plan)):
+        path = paths.block_receipt(config, plan.row.acquisition, block)
+        if not _receipt_problem(plan, path):
+            codes.add(read_json(path)["details"].get("code", ""))
+    return replace(plan, code=codes.pop()) if len(codes) == 1 else plan
+
+
 def _checked_shards(config: Config, plan: Plan) -> ShardReceipts:
     """Return the receipts of all shards; their files are in the partial store as recorded."""
     held: ShardReceipts = {}
@@ -77,7 +88,7 @@ def _checked_shards(config: Config, plan: Plan) -> ShardReceipts:
         path = paths.block_receipt(config, plan.row.acquisition, block)
         if problem := _receipt_problem(plan, path):
             problems[block] = problem
-        elif problem := _add_block(config, plan, block, read_json(path)["details"]["shards"], held):
+        elif problem := _add_block(config, plan, block, read_json(path)["details"], held):
             problems[block] = problem
             path.unlink()
     if problems:
@@ -92,10 +103,12 @@ def _receipt_problem(plan: Plan, path: Path) -> str:
     return "" if same else "restored with other settings, weights or input"
 
 
-def _add_block(config: Config, plan: Plan, block: int, claimed: dict[str, Any], held: ShardReceipts) -> str:
+def _add_block(config: Config, plan: Plan, block: int, details: dict[str, Any], held: ShardReceipts) -> str:
     """Add the block's shards to those that are held, or return what is wrong with the first bad one."""
+    if details.get("code", "") != plan.code:
+        return "restored by other code, or another torch, than other blocks"
     for shard in block_shards(plan.shape, config.store.shard, config.sampling.shards_per_job, block):
-        content = claimed.get(str(shard.index))
+        content = details["shards"].get(str(shard.index))
         if content is None:
             return f"its receipt leaves out shard {shard.index}: made with another sampling.shards_per_job"
         if bad := differing(plan.partial, content["files"]):

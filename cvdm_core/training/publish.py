@@ -73,5 +73,5 @@ def _info(problem: Problem, state: TrainingState, data: Sequence[Mapping[str, An
             "validation": {name: value for at, name, value in state.rows if at == step and name.startswith("val/")},
         },
         "data": [dict(entry) for entry in data],
-        "versions": versions(),
+        "versions": state.versions or versions(),  # a state of before does not tell
     }

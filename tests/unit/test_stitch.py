@@ -18,6 +18,7 @@ from cvdm_core.model.folder import load_model
 from cvdm_core.records import receipts
 from cvdm_core.records.receipts import read_json
 from cvdm_core.records.verify import verify
+from cvdm_core.restoration import plan as plan_module
 from cvdm_core.restoration import sample
 from cvdm_core.restoration.plan import make_plan
 from cvdm_core.restoration.sample import sample_block
@@ -201,6 +202,34 @@ def test_an_image_made_by_two_versions_names_both(tmp_path, monkeypatch):
     stitch(config, NAME)
     first, second = read_json(paths.stitch_receipt(config, NAME))["details"]["made"]
     assert (first["shards"], second["shards"], second["versions"]) == (4, 5, {"numpy": "99.0"})
+
+
+@pytest.mark.parametrize("older", ["older", ""])
+def test_blocks_that_older_code_has_all_restored_are_stitched_and_not_restored_again(tmp_path, monkeypatch, never_computes, older):
+    config = make_world(tmp_path, (20, 20))
+    monkeypatch.setattr(plan_module, "work_code", lambda *rooms: older)
+    restore_all(config)
+    sampled = zarr.open_array(plan_of(config).partial / "std/0", mode="r")[:]
+    monkeypatch.setattr(plan_module, "work_code", lambda *rooms: "newer")
+    never_computes()
+    stitch(config, NAME)
+    assert np.array_equal(open_image(paths.restored_store(config, NAME), image="std").values, sampled)
+    assert names(config) == ["blocks", "published.json", "restored.ome.zarr", "stitch.json"]
+    assert verify([tmp_path]) == []
+
+
+def test_no_image_is_made_of_blocks_by_two_kinds_of_code(tmp_path, monkeypatch):
+    config = make_world(tmp_path)
+    sample_block(config, NAME, 0)
+    monkeypatch.setattr(plan_module, "work_code", lambda *rooms: "newer")
+    for block in (1, 2):
+        sample_block(config, NAME, block)
+    with pytest.raises(UserError, match=r"block 0 \(restored by other code, or another torch, than other blocks\); run the workflow again"):
+        stitch(config, NAME)
+    assert [paths.block_receipt(config, NAME, block).exists() for block in range(3)] == [False, True, True]
+    sample_block(config, NAME, 0)
+    stitch(config, NAME)
+    assert names(config) == ["blocks", "published.json", "restored.ome.zarr", "stitch.json"]
 
 
 def test_damage_in_a_published_image_is_found_and_mended(tmp_path):
