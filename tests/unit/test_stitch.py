@@ -87,6 +87,16 @@ def test_the_published_image_is_what_was_sampled_with_pyramid_places_and_names(t
     assert verify([tmp_path]) == []
 
 
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_a_power_cut_leaves_no_empty_file_of_what_a_receipt_speaks_for(tmp_path, synced, version):
+    config = make_world(tmp_path, (20, 20), store={"format": version})
+    restore_all(config)
+    stitch(config, NAME)
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "config.yaml"]
+    assert len(files) > 30
+    assert [path for path in files if path.stat().st_ino not in synced] == []
+
+
 def test_the_sheets_number_of_samples_gives_the_image_of_that_number_in_the_configuration(tmp_path):
     two = {"samples": 2, "keep_samples": 2}
     by_file, by_sheet = make_world(tmp_path / "a", sampling=two), make_world(tmp_path / "b", sampling={"samples": 3, "keep_samples": 3})

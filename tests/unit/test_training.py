@@ -194,7 +194,7 @@ def test_validation_weights_are_those_with_the_lowest_loss(folder, tmp_path, no_
     assert not torch.equal(state.best["denoiser.enter.weight"], state.average["denoiser.enter.weight"])
 
 
-def test_training_leaves_a_whole_model_folder_and_a_receipt(folder, tmp_path):
+def test_training_leaves_a_whole_model_folder_and_a_receipt(folder, tmp_path, synced):
     config = tiny_config(folder, training={"steps": 12, "validate_every": 12}).model_copy(update={"models": str(tmp_path)})
     train(config)
     where = model_folder(config)
@@ -205,6 +205,8 @@ def test_training_leaves_a_whole_model_folder_and_a_receipt(folder, tmp_path):
     }
     assert [path.name for path in (where / "validation").iterdir()] == ["step_0000012.png"]
     assert not [path for path in tmp_path.iterdir() if "partial" in path.name or "old" in path.name]
+    written = [tmp_path, *(path for path in where.iterdir() if path.is_file())]
+    assert [path.name for path in written if path.stat().st_ino not in synced] == [], "empty, or not there, after a power cut"
     receipt = read_json(train_receipt(config))
     assert all(sha256_file(path) == digest for path, digest in receipt["wrote"].items())
     assert set(receipt["wrote"]) == {str(path) for path in where.rglob("*") if path.is_file()} - {str(train_receipt(config))}
