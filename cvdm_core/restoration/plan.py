@@ -18,9 +18,9 @@ from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.files import checksum_file
 from cvdm_core.images.tiles import Shape, Shard
-from cvdm_core.model.description import DescribedModel
+from cvdm_core.model.description import DESCRIPTION, DescribedModel
 from cvdm_core.records.code import work_code
-from cvdm_core.records.receipts import fingerprint, read_json, write_json
+from cvdm_core.records.receipts import fingerprint, read_json, sha256_file, write_json
 from cvdm_core.restoration.statistics import statistics_of
 from cvdm_core.routing import Router
 from cvdm_core.sheet import Acquisition
@@ -117,6 +117,12 @@ def make_plan(config: Config, row: Acquisition, model: DescribedModel) -> Plan:
     )  # fmt: skip
     final = paths.restored_store(config, row.acquisition)
     return Plan(row, row.restored_shape(config.model.scale), quantities, mark, work_code("model", "restoration"), inputs, final)
+
+
+def model_read(config: Config, model: DescribedModel) -> dict[str, str]:
+    """Return what a receipt says about the model that was read: sha256 of its weights, and of `model.yaml`, whose maps scale the pixels."""
+    folder = paths.model_folder(config)
+    return {str(folder): model.weights_sha256, str(folder / DESCRIPTION): sha256_file(folder / DESCRIPTION)}
 
 
 def settings_for_receipt(config: Config, row: Acquisition) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from cvdm_core.restoration.plan import (
     differing,
     held_shard,
     make_plan,
+    model_read,
     path_in_store,
     published_shards,
     record_shard,
@@ -56,7 +57,7 @@ def sample_block(config: Config, acquisition: str, block: int) -> None:
         model = load_model(paths.model_folder(config))
         plan = make_plan(config, row, model)
         own = block_shards(plan.shape, config.store.shard, config.sampling.shards_per_job, block)
-        receipt.read = {str(paths.raw_store(config, acquisition)): plan.inputs, str(paths.model_folder(config)): model.weights_sha256}
+        receipt.read = {str(paths.raw_store(config, acquisition)): plan.inputs, **model_read(config, model)}
         receipt.settings = settings_for_receipt(config, row)
         done = _published(plan, own) or {shard.index: held for shard in own if (held := held_shard(plan, shard))}
         missing = [shard for shard in own if shard.index not in done]

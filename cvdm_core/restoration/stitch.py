@@ -28,6 +28,7 @@ from cvdm_core.restoration.plan import (
     differing,
     make_plan,
     makers,
+    model_read,
     path_in_store,
     published_shards,
     settings_for_receipt,
@@ -63,7 +64,7 @@ def stitch(config: Config, acquisition: str) -> None:
         else:
             _check_published(config, plan)
         published = read_json(plan.published)
-        receipt.read = {str(paths.raw_store(config, acquisition)): plan.inputs, str(paths.model_folder(config)): model.weights_sha256}
+        receipt.read = {str(paths.raw_store(config, acquisition)): plan.inputs, **model_read(config, model)}
         receipt.wrote = {str(plan.final): {"files": published["files"]}}
         receipt.settings = settings_for_receipt(config, row)
         receipt.details = published["details"]

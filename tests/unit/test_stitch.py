@@ -16,7 +16,7 @@ from cvdm_core.images.reading import open_image
 from cvdm_core.images.tiles import n_blocks
 from cvdm_core.model.folder import load_model
 from cvdm_core.records import receipts
-from cvdm_core.records.receipts import read_json
+from cvdm_core.records.receipts import read_json, sha256_file
 from cvdm_core.records.verify import verify
 from cvdm_core.restoration import plan as plan_module
 from cvdm_core.restoration import sample
@@ -85,6 +85,11 @@ def test_the_published_image_is_what_was_sampled_with_pyramid_places_and_names(t
     assert mean.min() <= low < high <= mean.max()
     assert names(config) == ["blocks", "published.json", "restored.ome.zarr", "stitch.json"]
     assert verify([tmp_path]) == []
+    folder = paths.model_folder(config)
+    for receipt in (paths.block_receipt(config, NAME, 0), paths.stitch_receipt(config, NAME)):
+        read = read_json(receipt)["read"]
+        assert read[str(folder)] == sha256_file(folder / "weights.safetensors")
+        assert read[str(folder / "model.yaml")] == sha256_file(folder / "model.yaml")
 
 
 @pytest.mark.parametrize("version", ["0.5", "0.4"])
