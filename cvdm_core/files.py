@@ -109,6 +109,15 @@ def _write_synced(path: str, content: bytes, like: os.stat_result | None) -> Non
         os.close(descriptor)
 
 
+def sync(path: str | Path) -> None:
+    """Wait until a file that another library wrote, or the names in a folder, are on the disk: after a power cut they may be gone else."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _created(path: str) -> int:
     """Return the descriptor of a new, empty file; its folder is made where it is missing."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cvdm_core.errors import UserError
@@ -34,7 +36,8 @@ def export(store: Path, out: Path, image: str = "", overwrite: bool = False) -> 
     Raises
     ------
     UserError
-        If the store is no sound one or has no such image, or `out` is there, has another ending, or lies inside the store.
+        If the store is no sound one, has no such image, or is replaced meanwhile, or `out` is there, has another ending, or lies inside
+        the store.
     """
     ending = out.suffix.lower()
     if ending not in (".ozx", *TIFF_ENDINGS):
@@ -45,14 +48,38 @@ def export(store: Path, out: Path, image: str = "", overwrite: bool = False) -> 
         raise UserError(f"{out}: this lies inside the store; choose a place outside of {store}.")
     if out.is_dir() or (out.exists() and not overwrite):
         raise UserError(f"{out}: this is there already; choose another name, or replace it with --overwrite.")
+    before = _stamp(store)
     validate(store)
     if image not in (names := images(store)):
         raise UserError(f"{store}: there is no image {image!r} in it, only {', '.join(map(repr, names))}.")
     layout = read_layout(store, image)
     if ending == ".ozx" and layout.format != "0.5":
         raise UserError(f"{store}: an .ozx holds OME-Zarr 0.5, and this is {layout.format}; export it as .ome.tif instead.")
-    with replacing(out) as partial:
+    with replacing(out) as partial, _unchanged(store, before):
         if ending == ".ozx":
             write_zip(store / image, partial)
         else:
             write_ome_tiff(store, image, partial)
+
+
+@contextmanager
+def _unchanged(store: Path, before: tuple[int, int] | None) -> Iterator[None]:
+    """Raise `UserError` where another store than `before` lies there after the body, whatever errors that made in it."""
+    failure = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    if _stamp(store) != before:
+        raise UserError(f"{store}: it was replaced while it was exported, so nothing was written; run the same command again.") from failure
+    if failure is not None:
+        raise failure
+
+
+def _stamp(store: Path) -> tuple[int, int] | None:
+    """Return what changes when a store is replaced, as inode and time of its metadata; None where there is no store."""
+    for name in ("zarr.json", ".zattrs"):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            status = (store / name).stat()
+            return status.st_ino, status.st_mtime_ns
+    return None

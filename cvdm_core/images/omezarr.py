@@ -23,7 +23,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from cvdm_core.config import StoreSettings
 from cvdm_core.errors import UserError
-from cvdm_core.files import checksum, write_file
+from cvdm_core.files import checksum, files_below, sync, write_file
 from cvdm_core.images.layout import Layout, read_layout
 from cvdm_core.images.shards import block_bytes, chunks, codec, encode_shard, fill_value
 from cvdm_core.images.tiles import Shape, Shard
@@ -72,6 +72,9 @@ def create_image(
         group.attrs["cvdm"] = layout.own_attributes
         for level in range(layout.levels):
             create_level(group, layout, level)
+        if not target.is_dir():
+            for name in files_below(build):
+                sync(build / name)
         try:
             build.rename(target)
         except OSError:

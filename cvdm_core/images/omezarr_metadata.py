@@ -6,6 +6,7 @@ Specifications: https://ngff.openmicroscopy.org/specifications/0.5/ and .../0.4/
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import zarr
 
 from cvdm_core.errors import UserError
+from cvdm_core.files import files_below, sync, write_file
 from cvdm_core.images.layout import read_layout
 from cvdm_core.images.omezarr import AXES
 from cvdm_core.images.stored import StoredLevel
@@ -100,7 +102,12 @@ def write_metadata(folder: Path, path_in_store: str, info: ImageInfo) -> None:
         own["ome"] = {"version": "0.5", "multiscales": [multiscale], "omero": omero}
     else:
         own |= {"multiscales": [{"version": "0.4", **multiscale}], "omero": {"version": "0.4", **omero}}
-    zarr.open_group(folder / path_in_store, mode="r+").attrs.put(own)
+    path, content = folder / path_in_store / ".zattrs", own
+    if layout.format == "0.5":
+        path = path.with_name("zarr.json")
+        content = {**json.loads(path.read_bytes()), "attributes": own}
+    # Not by zarr, which does not sync: without this file nothing in the store can be read.
+    write_file(path, json.dumps(content, indent=2))
 
 
 def _channels(info: ImageInfo, dtype: np.dtype[Any]) -> list[dict[str, Any]]:
@@ -134,7 +141,9 @@ def display_windows(folder: Path, path_in_store: str = "") -> tuple[tuple[float,
 def write_ome_xml(folder: Path, xml: str) -> None:
     """Keep the OME-XML of the original file as `OME/METADATA.ome.xml` in the store, where bioformats2raw puts it."""
     zarr.open_group(folder / "OME", mode="w", zarr_format=3 if read_layout(folder).format == "0.5" else 2)
-    (folder / "OME" / "METADATA.ome.xml").write_text(xml, encoding="utf-8")
+    for name in files_below(folder / "OME"):
+        sync(folder / "OME" / name)
+    write_file(folder / "OME" / "METADATA.ome.xml", xml)
 
 
 def read_metadata(folder: Path, path_in_store: str = "") -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

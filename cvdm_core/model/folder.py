@@ -17,6 +17,7 @@ import yaml
 from safetensors import SafetensorError
 
 from cvdm_core.errors import UserError
+from cvdm_core.files import write_file
 from cvdm_core.model import ModelSpec, Restorer, build_model
 from cvdm_core.model.description import DESCRIPTION, FORMAT, WEIGHTS, ChannelMaps, DescribedModel, read_description, unusable
 
@@ -60,7 +61,7 @@ def save_model(
     weights = {name: value.detach().cpu().contiguous() for name, value in restorer.state_dict().items()}
     data = safetensors.torch.save(weights)
     digest = hashlib.sha256(data).hexdigest()
-    Path(folder, WEIGHTS).write_bytes(data)
+    write_file(Path(folder, WEIGHTS), data)
     content = {
         **info,
         "format": FORMAT,
@@ -69,7 +70,7 @@ def save_model(
         "normalisation": {name: dict(maps) for name, maps in normalisation.items()},
         "settings": dict(settings),
     }
-    Path(folder, DESCRIPTION).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_file(Path(folder, DESCRIPTION), yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     return digest
 
 

@@ -22,11 +22,15 @@ from typing import Any
 from cvdm_core import __version__
 from cvdm_core.errors import DiskError, UserError
 from cvdm_core.files import disk_named, remove_unfinished, write_file
+from cvdm_core.records.code import code_hash, commit
 from cvdm_core.records.failures import failure_path, judge, log_failure, write_failure
 from cvdm_core.records.running import announced, running_path
 from cvdm_core.records.usage import measured
 
-VERSIONED_PACKAGES = ("torch", "numpy", "zarr", "tifffile", "imagecodecs", "scikit-image")
+VERSIONED_PACKAGES = (
+    "torch", "numpy", "zarr", "numcodecs", "tifffile", "imagecodecs", "scipy", "scikit-image", "lightning", "safetensors",
+    "multiview-stitcher",
+)  # fmt: skip
 
 
 def sha256_file(path: str | Path) -> str:
@@ -66,9 +70,9 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 @cache
 def versions() -> dict[str, str]:
-    """Return the versions of this package, of Python and of the libraries that pixels depend on."""
+    """Return the version, code (`records.code`) and, where known, git commit of this package, and the versions of Python and libraries."""
     installed = {name: metadata.version(name) for name in VERSIONED_PACKAGES}
-    return {"cvdm": __version__, "python": platform.python_version(), **installed}
+    return {"cvdm": __version__, "code": code_hash(), **commit(), "python": platform.python_version(), **installed}
 
 
 @dataclass

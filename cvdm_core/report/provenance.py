@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cvdm_core import __version__
@@ -22,6 +22,7 @@ def facts(
     source = sources_in_words[row.pixel_size_source]
     emission, exposure = (", ".join(f"{value:g}" for value in values) for values in (row.emission_nm, row.exposure_ms))
     pixel = row.pixel_size_um or math.nan
+    made = _makers(stitched)
     sampling = config.sampling
     listed = [
         ("Input file", row.input),
@@ -48,12 +49,28 @@ def facts(
         ("Seed of the noise", str(sampling.seed)),
         ("Interval", f"{sampling.quantiles[0]:g} to {sampling.quantiles[1]:g} quantile of the samples" if "std" in sources.extra else ""),
         ("Halo, precision", f"{sampling.halo} pixels, {sampling.precision}"),
-        ("Restored, measured", f"{stitched.get('started', '?')}, {evaluated.get('started', '?')}"),
-        ("Machine", str(stitched.get("machine", {}).get("host", "?"))),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in stitched.get("versions", {"cvdm": __version__}).items())),
+        ("Restored, measured", f"{made[0].get('started', '?')}, {evaluated.get('started', '?')}"),
+        ("Machine", _each(str(maker.get("host", "?")) for maker in made)),
+        ("Versions", _each((", ".join(f"{name} {version}" for name, version in _versions(maker).items()) for maker in made), "; ")),
         ("Note", row.note),
     ]
     return [(name, value) for name, value in listed if value]
+
+
+def _makers(stitched: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return who made the pixels; whoever stitched them where that is not recorded."""
+    whoever = {**stitched, "host": stitched.get("machine", {}).get("host", "?")}
+    return stitched.get("details", {}).get("made") or [whoever]
+
+
+def _versions(maker: Mapping[str, Any]) -> Mapping[str, str]:
+    found: Mapping[str, str] = maker.get("versions", {"cvdm": __version__})
+    return found
+
+
+def _each(texts: Iterable[str], between: str = ", ") -> str:
+    """Return the texts in their order, each once."""
+    return between.join(dict.fromkeys(texts))
 
 
 def weights_sha256(sources: Sources) -> str:
@@ -63,7 +80,7 @@ def weights_sha256(sources: Sources) -> str:
 
 def methods(config: Config, row: Acquisition, sources: Sources, stitched: Mapping[str, Any]) -> str:
     """Return a paragraph for the methods section of a paper."""
-    used = stitched.get("versions", {})
+    used = [_versions(maker) for maker in _makers(stitched)]
     sampling = config.sampling
     pixel = (row.pixel_size_um or math.nan) * 1000
     finer = f", restored to {pixel / config.model.scale:.4g} nm" if config.model.scale > 1 else ""
@@ -85,7 +102,8 @@ def methods(config: Config, row: Acquisition, sources: Sources, stitched: Mappin
         )
     return (
         f"Images (pixel size {pixel:.4g} nm{finer}) were restored with {what}, as implemented in cvdm "
-        f"{used.get('cvdm', __version__)} (PyTorch {used.get('torch', 'of unknown version')}; model {config.model.name}, sha256 of its "
+        f"{_each(each.get('cvdm', __version__) for each in used)} "
+        f"(PyTorch {_each(each.get('torch', 'of unknown version') for each in used)}; model {config.model.name}, sha256 of its "
         f"weights {weights_sha256(sources)[:16]})."
         f"{placed}{drawn} Restored pixels are estimates of a model, not measurements."
     )

@@ -1,8 +1,9 @@
 """What is to be restored, where it goes, and which shards of it are there already.
 
-A restored image grows in `restored.<fingerprint>.partial`, shard by shard and from many jobs. Beside it, one small receipt a shard says
-which bytes belong to it; a shard without a receipt, or with other bytes, does not count. The fingerprint covers everything that pixels
-depend on, so that work is taken up again exactly where it would come out the same.
+A restored image grows in `restored.<fingerprint>.<code>.partial`, shard by shard and from many jobs. Beside it, one small receipt a shard
+says which bytes belong to it; a shard without a receipt, or with other bytes, does not count. The fingerprint covers everything that pixels
+depend on but the code, so that work is taken up again exactly where it would come out the same. What other code has begun is begun anew,
+so that no image is made by two; what it has finished stays.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.files import checksum_file
 from cvdm_core.images.tiles import Shape, Shard
-from cvdm_core.model.description import DescribedModel
-from cvdm_core.records.receipts import fingerprint, read_json, write_json
+from cvdm_core.model.description import DESCRIPTION, DescribedModel
+from cvdm_core.records.code import work_code
+from cvdm_core.records.receipts import fingerprint, read_json, sha256_file, write_json
 from cvdm_core.restoration.statistics import statistics_of
 from cvdm_core.routing import Router
 from cvdm_core.sheet import Acquisition
@@ -26,7 +28,7 @@ from cvdm_core.sheet import Acquisition
 Files = dict[str, list[int | str]]
 """Bytes and checksum (`cvdm_core.files`) of files, by their name relative to a store."""
 ShardReceipts = dict[int, dict[str, Any]]
-"""What is recorded of shards, by their number: `files` and `ranges`."""
+"""What is recorded of shards, by their number: `files`, `ranges` and `made` (who made them)."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ class Plan:
     quantities
         Names of the images that are written: "mean" and, where there are several samples, "std", "lower", "upper"; "sample_0" ...
     fingerprint
-        Of everything that the pixels depend on.
+        Of everything that the pixels depend on, but for the code.
+    code
+        That makes the pixels (`records.code`); "" in receipts from before it was recorded.
     inputs
         What the ingest receipt says about the input store.
     final
@@ -53,23 +57,27 @@ class Plan:
     shape: Shape
     quantities: tuple[str, ...]
     fingerprint: str
+    code: str
     inputs: Mapping[str, Any]
     final: Path
 
     @property
     def partial(self) -> Path:
         """The store that is being filled; level 0 is float32."""
-        return self.final.with_name(f"restored.{self.fingerprint}.partial")
+        return self._beside("partial")
 
     @property
     def shard_folder(self) -> Path:
         """Folder of the shard receipts."""
-        return self.final.with_name(f"restored.{self.fingerprint}.shards")
+        return self._beside("shards")
 
     @property
     def published(self) -> Path:
         """What was published: fingerprint and files of `final`, and what the stitch receipt says about it."""
         return self.final.with_name("published.json")
+
+    def _beside(self, ending: str) -> Path:
+        return self.final.with_name(".".join(filter(None, ("restored", self.fingerprint, self.code, ending))))
 
 
 def path_in_store(quantity: str) -> str:
@@ -108,7 +116,13 @@ def make_plan(config: Config, row: Acquisition, model: DescribedModel) -> Plan:
         model.weights_sha256, model.spec.to_dict(), model.normalisation, inputs, __version__,
     )  # fmt: skip
     final = paths.restored_store(config, row.acquisition)
-    return Plan(row, row.restored_shape(config.model.scale), quantities, mark, inputs, final)
+    return Plan(row, row.restored_shape(config.model.scale), quantities, mark, work_code("model", "restoration"), inputs, final)
+
+
+def model_read(config: Config, model: DescribedModel) -> dict[str, str]:
+    """Return what a receipt says about the model that was read: sha256 of its weights, and of `model.yaml`, whose maps scale the pixels."""
+    folder = paths.model_folder(config)
+    return {str(folder): model.weights_sha256, str(folder / DESCRIPTION): sha256_file(folder / DESCRIPTION)}
 
 
 def settings_for_receipt(config: Config, row: Acquisition) -> dict[str, Any]:
@@ -125,11 +139,28 @@ def shard_receipt(plan: Plan, shard: Shard) -> Path:
     return plan.shard_folder / f"{shard.index:06d}.json"
 
 
-def record_shard(plan: Plan, shard: Shard, files: Files, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
-    """Write the receipt of one shard, and return what it says: its files, and the smallest and largest value of each quantity."""
-    content = {"fingerprint": plan.fingerprint, "shard": shard.index, "files": files, "ranges": {k: list(v) for k, v in ranges.items()}}
+def record_shard(
+    plan: Plan, shard: Shard, files: Files, ranges: Mapping[str, tuple[float, float]], made: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write the receipt of one shard, and return what it says.
+
+    That is its files, the smallest and largest value of each quantity, and who made it: a later run that finds it done has other versions.
+    """
+    values = {quantity: list(pair) for quantity, pair in ranges.items()}
+    content = {"fingerprint": plan.fingerprint, "shard": shard.index, "files": files, "ranges": values, "made": dict(made)}
     write_json(shard_receipt(plan, shard), content)
     return content
+
+
+def makers(held: ShardReceipts) -> list[dict[str, Any]]:
+    """Return who made these shards, each once: versions, device, precision, batch, host, its first start, and its number of shards."""
+    found: dict[str, dict[str, Any]] = {}
+    for content in held.values():
+        if made := content.get("made"):  # older shards do not tell
+            maker = found.setdefault(fingerprint({**made, "started": ""}), {**made, "shards": 0})
+            maker["started"] = min(maker["started"], made["started"])
+            maker["shards"] += 1
+    return sorted(found.values(), key=lambda maker: str(maker["started"]))
 
 
 def held_shard(plan: Plan, shard: Shard) -> dict[str, Any] | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from cvdm_core.errors import TimeUpError, UserError
 from cvdm_core.images.omezarr import create_image, write_region
 from cvdm_core.images.tiles import Shard, block_shards, shards
 from cvdm_core.model.folder import LoadedModel, load_model
-from cvdm_core.records.receipts import stage
+from cvdm_core.records.receipts import stage, versions
 from cvdm_core.restoration.plan import (
     Files,
     Plan,
@@ -25,6 +27,7 @@ from cvdm_core.restoration.plan import (
     differing,
     held_shard,
     make_plan,
+    model_read,
     path_in_store,
     published_shards,
     record_shard,
@@ -39,8 +42,8 @@ from cvdm_core.workload import megapixels
 def sample_block(config: Config, acquisition: str, block: int) -> None:
     """Restore one block of an acquisition and write its receipt.
 
-    Shards that are on disk already, from the same input, weights and settings, are kept. The receipt lists all shards of the block with
-    the bytes and checksums of their files.
+    Shards that are on disk already, from the same input, weights, settings and code, are kept. The receipt lists all shards of the block
+    with the bytes and checksums of their files.
 
     Raises
     ------
@@ -54,7 +57,7 @@ def sample_block(config: Config, acquisition: str, block: int) -> None:
         model = load_model(paths.model_folder(config))
         plan = make_plan(config, row, model)
         own = block_shards(plan.shape, config.store.shard, config.sampling.shards_per_job, block)
-        receipt.read = {str(paths.raw_store(config, acquisition)): plan.inputs, str(paths.model_folder(config)): model.weights_sha256}
+        receipt.read = {str(paths.raw_store(config, acquisition)): plan.inputs, **model_read(config, model)}
         receipt.settings = settings_for_receipt(config, row)
         done = _published(plan, own) or {shard.index: held for shard in own if (held := held_shard(plan, shard))}
         missing = [shard for shard in own if shard.index not in done]
@@ -67,6 +70,7 @@ def sample_block(config: Config, acquisition: str, block: int) -> None:
             receipt.usage["megapixels"] = share * megapixels(config, row, "sample")
         receipt.details |= {
             "fingerprint": plan.fingerprint,
+            "code": plan.code,
             "quantities": plan.quantities,
             "shards": {str(shard.index): done[shard.index] for shard in own},
         }
@@ -88,7 +92,14 @@ def _restore(config: Config, plan: Plan, model: LoadedModel, missing: list[Shard
     for quantity in plan.quantities:
         create_image(plan.partial, plan.shape, np.float32, config.store, path_in_store(quantity))
     restorer = ShardRestorer.of(config, plan, model)
-    _say(f"{label}: {len(missing)} shards on {restorer.device_name}, {str(restorer.dtype).removeprefix('torch.')}")
+    made = {
+        "versions": versions(),
+        "host": platform.node(),
+        "device": restorer.device_name,
+        "precision": str(restorer.dtype).removeprefix("torch."),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    _say(f"{label}: {len(missing)} shards on {made['device']}, {made['precision']}")
     begin = time.perf_counter()
     deadline = Deadline.of_this_job()
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
@@ -112,7 +123,7 @@ def _restore(config: Config, plan: Plan, model: LoadedModel, missing: list[Shard
                     )
                 files |= write_region(plan.partial, shard, plane, path_in_store(quantity))
                 ranges[quantity] = (float(plane.min()), float(plane.max()))
-            done[shard.index] = record_shard(plan, shard, files, ranges)
+            done[shard.index] = record_shard(plan, shard, files, ranges, made | {"batch": restorer.batch})
             longest = max(longest, time.perf_counter() - shard_begin)
             progress.advance(bar)
     seconds = time.perf_counter() - begin
@@ -120,8 +131,8 @@ def _restore(config: Config, plan: Plan, model: LoadedModel, missing: list[Shard
     draws = config.sampling.samples if restorer.is_diffusion else 1
     _say(f"{label}: {restored:.2f} Mpx x {draws} in {seconds:.1f} s, {restored * draws / seconds:.3g} Mpx/s")
     return {
-        "device": restorer.device_name,
-        "precision": str(restorer.dtype).removeprefix("torch."),
+        "device": made["device"],
+        "precision": made["precision"],
         "batch": restorer.batch,
         "shards_computed": len(missing),
         "megapixels_per_second": restored * draws / seconds,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,17 @@ from cvdm_core.images.tiles import block_shards, n_blocks
 from cvdm_core.model.description import DescribedModel, read_description
 from cvdm_core.records.receipts import read_json, stage, write_json
 from cvdm_core.restoration.build import build_store
-from cvdm_core.restoration.plan import Plan, ShardReceipts, differing, make_plan, path_in_store, published_shards, settings_for_receipt
+from cvdm_core.restoration.plan import (
+    Plan,
+    ShardReceipts,
+    differing,
+    make_plan,
+    makers,
+    model_read,
+    path_in_store,
+    published_shards,
+    settings_for_receipt,
+)
 from cvdm_core.restoration.seams import measure_seams
 from cvdm_core.routing import routed
 from cvdm_core.sheet import find_acquisition
@@ -34,8 +45,8 @@ NAMED_BLOCKS = 8
 def stitch(config: Config, acquisition: str) -> None:
     """Check all blocks of an acquisition, build the pyramid, publish the restored image, and write its receipt.
 
-    The receipt's `details` hold the measured seams (`seams`, for mean and std) and the linear map of integer images. Where the same
-    image is published already and unharmed, only the receipt is written.
+    The receipt's `details` hold the measured seams (`seams`, for mean and std), the linear map of integer images, and who made the shards
+    (`made`). Where the same image is published already and unharmed, only the receipt is written.
 
     Raises
     ------
@@ -46,18 +57,28 @@ def stitch(config: Config, acquisition: str) -> None:
     config = routed(config, row)
     with stage(paths.stitch_receipt(config, acquisition), "stitch", acquisition, config.results) as receipt:
         model, _ = read_description(paths.model_folder(config))
-        plan = make_plan(config, row, model)
+        plan = _as_begun(config, make_plan(config, row, model))
         if plan.partial.is_dir():
             _publish(config, plan, model, _checked_shards(config, plan))
             receipt.usage["megapixels"] = megapixels(config, row, "stitch")
         else:
             _check_published(config, plan)
         published = read_json(plan.published)
-        receipt.read = {str(paths.raw_store(config, acquisition)): plan.inputs, str(paths.model_folder(config)): model.weights_sha256}
+        receipt.read = {str(paths.raw_store(config, acquisition)): plan.inputs, **model_read(config, model)}
         receipt.wrote = {str(plan.final): {"files": published["files"]}}
         receipt.settings = settings_for_receipt(config, row)
         receipt.details = published["details"]
         _remove_leftovers(plan)
+
+
+def _as_begun(config: Config, plan: Plan) -> Plan:
+    """Return the plan with the code that restored its blocks, if it was one: older code is no reason to restore them again."""
+    codes = set()
+    for block in range(_blocks(config, plan)):
+        path = paths.block_receipt(config, plan.row.acquisition, block)
+        if not _receipt_problem(plan, path):
+            codes.add(read_json(path)["details"].get("code", ""))
+    return replace(plan, code=codes.pop()) if len(codes) == 1 else plan
 
 
 def _checked_shards(config: Config, plan: Plan) -> ShardReceipts:
@@ -68,7 +89,7 @@ def _checked_shards(config: Config, plan: Plan) -> ShardReceipts:
         path = paths.block_receipt(config, plan.row.acquisition, block)
         if problem := _receipt_problem(plan, path):
             problems[block] = problem
-        elif problem := _add_block(config, plan, block, read_json(path)["details"]["shards"], held):
+        elif problem := _add_block(config, plan, block, read_json(path)["details"], held):
             problems[block] = problem
             path.unlink()
     if problems:
@@ -83,10 +104,12 @@ def _receipt_problem(plan: Plan, path: Path) -> str:
     return "" if same else "restored with other settings, weights or input"
 
 
-def _add_block(config: Config, plan: Plan, block: int, claimed: dict[str, Any], held: ShardReceipts) -> str:
+def _add_block(config: Config, plan: Plan, block: int, details: dict[str, Any], held: ShardReceipts) -> str:
     """Add the block's shards to those that are held, or return what is wrong with the first bad one."""
+    if details.get("code", "") != plan.code:
+        return "restored by other code, or another torch, than other blocks"
     for shard in block_shards(plan.shape, config.store.shard, config.sampling.shards_per_job, block):
-        content = claimed.get(str(shard.index))
+        content = details["shards"].get(str(shard.index))
         if content is None:
             return f"its receipt leaves out shard {shard.index}: made with another sampling.shards_per_job"
         if bad := differing(plan.partial, content["files"]):
@@ -135,6 +158,7 @@ def _publish(config: Config, plan: Plan, model: DescribedModel, held: ShardRecei
         "blocks": _blocks(config, plan),
         "seams": _seams(config, plan, model),
         "intensity_map": intensity_map,
+        "made": makers(held),
     }
     shards = {str(index): content for index, content in held.items()}
     # Before the rename, so that a store in its final place always has a record of what it must be.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from cvdm_core.cluster.clock import Deadline
 from cvdm_core.config import Config, TrainingSettings
 from cvdm_core.errors import UserError
 from cvdm_core.model import build_model, choose_device, resolve_precision
-from cvdm_core.records.receipts import sha256_file, stage
+from cvdm_core.records.code import work_code
+from cvdm_core.records.receipts import sha256_file, stage, versions
 from cvdm_core.training.crops import CropPlaces, CropReader
 from cvdm_core.training.module import TrainingModule
 from cvdm_core.training.pairs import provenance
@@ -61,9 +63,14 @@ def fit(problem: Problem) -> TrainingState:
     """Take the steps that are left, and return the last state, which also lies in `problem.state_folder`."""
     settings = problem.config.training
     state = load_state(problem.state_folder / STATE_FILE) or TrainingState()
+    code = work_code("model", "training")
+    if state.code != code and 0 < state.step < settings.steps:
+        print(f"cvdm train: other code, or another torch, took the first {state.step} steps, so training begins anew", file=sys.stderr)
+        state = TrainingState()
     state.resumed_at = state.step
     if state.step >= settings.steps:
         return state
+    state.code, state.versions = code, versions()
     places = CropPlaces(problem.training, settings.crop, settings.seed, "training")
     reader = CropReader(problem.training, settings.crop, problem.maps(problem.training))
     module = TrainingModule(build_model(problem.spec, settings.seed), settings, places, reader, state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import safetensors.torch
 
 from cvdm_core import paths
-from cvdm_core.files import replace_folder
+from cvdm_core.files import replace_folder, sync, write_file
 from cvdm_core.model import build_model
 from cvdm_core.model.folder import save_model
 from cvdm_core.records.receipts import versions
@@ -41,16 +42,18 @@ def write_folder(problem: Problem, state: TrainingState, data: Sequence[Mapping[
     settings = {"model": config.model.model_dump(mode="json"), "training": config.training.model_dump(mode="json")}
     info = _info(problem, state, data, sum(value.numel() for value in restorer.parameters()))
     save_model(partial, restorer, problem.spec, maps, settings, info)
-    safetensors.torch.save_file({name: value.cpu().contiguous() for name, value in state.average.items()}, partial / LAST_WEIGHTS)
+    write_file(partial / LAST_WEIGHTS, safetensors.torch.save({name: value.cpu().contiguous() for name, value in state.average.items()}))
     write_curves(partial / "curves.csv", state.rows)
     schedule = problem.validation_crops(problem.validation or problem.training).schedule(restorer)
     lines = ["t,gamma_mean,gamma_low,gamma_high", *(",".join(f"{value:.7g}" for value in row) for row in schedule)]
-    (partial / "schedule.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (partial / "card.md").write_text(write_card(info, settings, maps), encoding="utf-8")
+    write_file(partial / "schedule.csv", "\n".join(lines) + "\n")
+    write_file(partial / "card.md", write_card(info, settings, maps))
     for name in ("validation", "tensorboard"):
         if (problem.state_folder / name).is_dir():
             shutil.copytree(problem.state_folder / name, partial / name)
     replace_folder(partial, final)
+    with suppress(OSError):  # not every file system can
+        sync(final.parent)  # the receipt, which speaks for this name, lies in another folder
     return final
 
 
@@ -73,5 +76,5 @@ def _info(problem: Problem, state: TrainingState, data: Sequence[Mapping[str, An
             "validation": {name: value for at, name, value in state.rows if at == step and name.startswith("val/")},
         },
         "data": [dict(entry) for entry in data],
-        "versions": versions(),
+        "versions": state.versions or versions(),  # a state of before does not tell
     }

@@ -43,6 +43,10 @@ class TrainingState:
         The curves.
     seconds : float
         Time spent on training so far.
+    code : str
+        That trains (`records.code`); other code does not go on from here.
+    versions : dict
+        Those that took the last steps.
     resumed_at : int
         Step at which this process went on; not saved.
     """
@@ -57,6 +61,8 @@ class TrainingState:
     best_loss: float | None = None
     rows: list[Row] = field(default_factory=list)
     seconds: float = 0.0
+    code: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
     resumed_at: int = 0
 
     @property
@@ -66,7 +72,7 @@ class TrainingState:
 
 
 TENSOR_FIELDS = ("weights", "average", "best", "moments", "running")
-PLAIN_FIELDS = ("step", "best_step", "best_loss", "rows", "seconds")
+PLAIN_FIELDS = ("step", "best_step", "best_loss", "rows", "seconds", "code", "versions")
 
 
 def save_state(path: Path, state: TrainingState) -> None:

@@ -234,6 +234,43 @@ def test_damaged_pixels_stop_an_ome_tiff_and_leave_nothing(tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["cells.ome.zarr"]
 
 
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+@pytest.mark.parametrize("end", ["replaced", "taken away"])
+def test_a_store_that_is_restored_anew_meanwhile_gives_no_file_of_two_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, end: str
+) -> None:
+    store, _ = make_store(tmp_path, version=version)
+    make_store(tmp_path / "new", version=version)
+    tiles = ome_tiff._tiles
+
+    def interrupted(*arguments: Any) -> Any:
+        for number, tile in enumerate(tiles(*arguments)):
+            yield tile
+            if number == 3 and store.exists():
+                shutil.rmtree(store)
+                if end == "replaced":
+                    shutil.move(tmp_path / "new/cells.ome.zarr", store)
+
+    monkeypatch.setattr(ome_tiff, "_tiles", interrupted)
+    with pytest.raises(UserError, match=r"cells\.ome\.zarr: it was replaced while it was exported.*run the same command again"):
+        export(store, tmp_path / "out.ome.tif")
+    assert {path.name for path in tmp_path.iterdir()} <= {"cells.ome.zarr", "new"}
+
+
+def test_a_zip_of_a_store_that_is_restored_anew_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, _ = make_store(tmp_path)
+    copy = shutil.copyfileobj
+
+    def replaced(*arguments: Any) -> None:
+        copy(*arguments)
+        (store / "zarr.json").write_bytes((store / "zarr.json").read_bytes())
+
+    monkeypatch.setattr(shutil, "copyfileobj", replaced)
+    with pytest.raises(UserError, match="replaced while it was exported"):
+        export(store, tmp_path / "out.ozx")
+    assert [path.name for path in tmp_path.iterdir()] == ["cells.ome.zarr"]
+
+
 def test_older_stores_and_no_stores(tmp_path: Path) -> None:
     store, _ = make_store(tmp_path, version="0.4")
     with pytest.raises(UserError, match=r"this is 0.4; export it as .ome.tif"):

@@ -19,10 +19,13 @@ from cvdm_core.images.intensity import Normalisation, upsample
 from cvdm_core.images.tiles import Shard, n_blocks, padded
 from cvdm_core.model.folder import load_model
 from cvdm_core.records.receipts import read_json
+from cvdm_core.records.verify import folder_checksums
+from cvdm_core.restoration import plan as plan_module
 from cvdm_core.restoration.plan import make_plan, path_in_store
 from cvdm_core.restoration.sample import sample_block
 from cvdm_core.restoration.shard import ShardRestorer, read_condition
 from cvdm_core.restoration.statistics import summarise
+from cvdm_core.restoration.stitch import stitch
 from cvdm_core.sheet import find_acquisition
 
 DEFAULT = SamplingSettings()
@@ -184,6 +187,18 @@ def test_shards_of_other_settings_are_not_taken_for_ours(tmp_path, computed, cha
     restore_all(other)
     assert computed == [0, 0]
     assert plan_of(config).partial != plan_of(other).partial
+
+
+def test_shards_that_other_code_has_begun_are_made_anew_and_a_published_image_is_not(tmp_path, computed, monkeypatch):
+    config = make_world(tmp_path, (16, 16))
+    restore_all(config)
+    for code in ("other", "third"):
+        monkeypatch.setattr(plan_module, "work_code", lambda *rooms, code=code: code)
+        restore_all(config)
+        stitch(config, NAME)
+        assert computed == [0, 0]
+    restored = read_json(paths.stitch_receipt(config, NAME))
+    assert restored["wrote"][str(paths.restored_store(config, NAME))] == folder_checksums(paths.restored_store(config, NAME))
 
 
 def test_other_weights_and_other_input_are_not_taken_for_ours(tmp_path):

@@ -1,5 +1,7 @@
 """Stitching: every shard checked, one verified image, and seams measured."""
 
+import platform
+
 import numpy as np
 import pytest
 import torch
@@ -13,8 +15,11 @@ from cvdm_core.images.pyramid import pyramid
 from cvdm_core.images.reading import open_image
 from cvdm_core.images.tiles import n_blocks
 from cvdm_core.model.folder import load_model
-from cvdm_core.records.receipts import read_json
+from cvdm_core.records import receipts
+from cvdm_core.records.receipts import read_json, sha256_file
 from cvdm_core.records.verify import verify
+from cvdm_core.restoration import plan as plan_module
+from cvdm_core.restoration import sample
 from cvdm_core.restoration.plan import make_plan
 from cvdm_core.restoration.sample import sample_block
 from cvdm_core.restoration.seams import measure_seams
@@ -80,6 +85,21 @@ def test_the_published_image_is_what_was_sampled_with_pyramid_places_and_names(t
     assert mean.min() <= low < high <= mean.max()
     assert names(config) == ["blocks", "published.json", "restored.ome.zarr", "stitch.json"]
     assert verify([tmp_path]) == []
+    folder = paths.model_folder(config)
+    for receipt in (paths.block_receipt(config, NAME, 0), paths.stitch_receipt(config, NAME)):
+        read = read_json(receipt)["read"]
+        assert read[str(folder)] == sha256_file(folder / "weights.safetensors")
+        assert read[str(folder / "model.yaml")] == sha256_file(folder / "model.yaml")
+
+
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_a_power_cut_leaves_no_empty_file_of_what_a_receipt_speaks_for(tmp_path, synced, version):
+    config = make_world(tmp_path, (20, 20), store={"format": version})
+    restore_all(config)
+    stitch(config, NAME)
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "config.yaml"]
+    assert len(files) > 30
+    assert [path for path in files if path.stat().st_ino not in synced] == []
 
 
 def test_the_sheets_number_of_samples_gives_the_image_of_that_number_in_the_configuration(tmp_path):
@@ -168,6 +188,63 @@ def test_receipts_of_a_published_image_are_written_again_without_computing(tmp_p
     assert content(store) == before
     assert read_json(paths.stitch_receipt(config, NAME))["details"] == details
     assert verify([tmp_path]) == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint16"])
+def test_a_rerun_that_finds_its_work_done_does_not_say_that_it_made_the_pixels(tmp_path, monkeypatch, never_computes, dtype):
+    config = make_world(tmp_path, store={"output_dtype": dtype})
+    restore_all(config)
+    stitch(config, NAME)
+    made = read_json(paths.stitch_receipt(config, NAME))["details"]["made"]
+    assert [(maker["versions"], maker["host"], maker["shards"]) for maker in made] == [(receipts.versions(), platform.node(), 9)]
+    upgraded = {**receipts.versions(), "torch": "99.0"}
+    monkeypatch.setattr(receipts, "versions", lambda: upgraded)
+    never_computes()
+    restore_all(config)
+    stitch(config, NAME)
+    again = read_json(paths.stitch_receipt(config, NAME))
+    assert again["versions"] == upgraded
+    assert again["details"]["made"] == made
+    shards = read_json(paths.block_receipt(config, NAME, 0))["details"]["shards"]
+    assert [shard["made"]["versions"] for shard in shards.values()] == [made[0]["versions"]] * 4
+
+
+def test_an_image_made_by_two_versions_names_both(tmp_path, monkeypatch):
+    config = make_world(tmp_path)
+    sample_block(config, NAME, 0)
+    monkeypatch.setattr(sample, "versions", lambda: {"numpy": "99.0"})
+    restore_all(config)
+    stitch(config, NAME)
+    first, second = read_json(paths.stitch_receipt(config, NAME))["details"]["made"]
+    assert (first["shards"], second["shards"], second["versions"]) == (4, 5, {"numpy": "99.0"})
+
+
+@pytest.mark.parametrize("older", ["older", ""])
+def test_blocks_that_older_code_has_all_restored_are_stitched_and_not_restored_again(tmp_path, monkeypatch, never_computes, older):
+    config = make_world(tmp_path, (20, 20))
+    monkeypatch.setattr(plan_module, "work_code", lambda *rooms: older)
+    restore_all(config)
+    sampled = zarr.open_array(plan_of(config).partial / "std/0", mode="r")[:]
+    monkeypatch.setattr(plan_module, "work_code", lambda *rooms: "newer")
+    never_computes()
+    stitch(config, NAME)
+    assert np.array_equal(open_image(paths.restored_store(config, NAME), image="std").values, sampled)
+    assert names(config) == ["blocks", "published.json", "restored.ome.zarr", "stitch.json"]
+    assert verify([tmp_path]) == []
+
+
+def test_no_image_is_made_of_blocks_by_two_kinds_of_code(tmp_path, monkeypatch):
+    config = make_world(tmp_path)
+    sample_block(config, NAME, 0)
+    monkeypatch.setattr(plan_module, "work_code", lambda *rooms: "newer")
+    for block in (1, 2):
+        sample_block(config, NAME, block)
+    with pytest.raises(UserError, match=r"block 0 \(restored by other code, or another torch, than other blocks\); run the workflow again"):
+        stitch(config, NAME)
+    assert [paths.block_receipt(config, NAME, block).exists() for block in range(3)] == [False, True, True]
+    sample_block(config, NAME, 0)
+    stitch(config, NAME)
+    assert names(config) == ["blocks", "published.json", "restored.ome.zarr", "stitch.json"]
 
 
 def test_damage_in_a_published_image_is_found_and_mended(tmp_path):

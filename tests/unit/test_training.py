@@ -18,7 +18,7 @@ from cvdm_core.errors import TimeUpError, UserError
 from cvdm_core.model.folder import load_model
 from cvdm_core.paths import model_folder, train_receipt
 from cvdm_core.records.receipts import read_json, sha256_file
-from cvdm_core.training import crops
+from cvdm_core.training import crops, publish
 from cvdm_core.training import fit as fit_module
 from cvdm_core.training import watch as watch_module
 from cvdm_core.training.fit import fit, train
@@ -87,6 +87,17 @@ def test_a_killed_training_ends_with_the_same_bits(folder, tmp_path, undisturbed
     saved = load_state(problem.state_folder / STATE_FILE)
     assert (saved.step if saved else 0) == (killed_at - 1) // save_every * save_every
     assert same(fit(problem), undisturbed)
+
+
+def test_a_training_that_other_code_has_begun_begins_anew_and_a_finished_one_stays(folder, tmp_path, undisturbed, no_pictures, monkeypatch):
+    state = tmp_path / "models/.state" / problem_of(folder, tmp_path / "models").state_folder.name / STATE_FILE
+    spoilt = {name: value + 1 for name, value in undisturbed.weights.items()}
+    save_state(state, replace(undisturbed, step=9, rows=[], weights=spoilt, code="other", versions={"cvdm": "0.0"}))
+    assert same(fit(problem_of(folder, tmp_path / "models")), undisturbed)
+    save_state(state, replace(undisturbed, code="other", versions={"cvdm": "0.0"}))
+    monkeypatch.setattr(fit_module, "_trainer", lambda *_: pytest.fail("it trains again"))
+    finished = fit(problem_of(folder, tmp_path / "models"))
+    assert finished.versions == {"cvdm": "0.0"}
 
 
 def test_loading_processes_change_nothing(folder, tmp_path, undisturbed, no_pictures):
@@ -183,7 +194,7 @@ def test_validation_weights_are_those_with_the_lowest_loss(folder, tmp_path, no_
     assert not torch.equal(state.best["denoiser.enter.weight"], state.average["denoiser.enter.weight"])
 
 
-def test_training_leaves_a_whole_model_folder_and_a_receipt(folder, tmp_path):
+def test_training_leaves_a_whole_model_folder_and_a_receipt(folder, tmp_path, synced):
     config = tiny_config(folder, training={"steps": 12, "validate_every": 12}).model_copy(update={"models": str(tmp_path)})
     train(config)
     where = model_folder(config)
@@ -194,6 +205,8 @@ def test_training_leaves_a_whole_model_folder_and_a_receipt(folder, tmp_path):
     }
     assert [path.name for path in (where / "validation").iterdir()] == ["step_0000012.png"]
     assert not [path for path in tmp_path.iterdir() if "partial" in path.name or "old" in path.name]
+    written = [tmp_path, *(path for path in where.iterdir() if path.is_file())]
+    assert [path.name for path in written if path.stat().st_ino not in synced] == [], "empty, or not there, after a power cut"
     receipt = read_json(train_receipt(config))
     assert all(sha256_file(path) == digest for path, digest in receipt["wrote"].items())
     assert set(receipt["wrote"]) == {str(path) for path in where.rglob("*") if path.is_file()} - {str(train_receipt(config))}
@@ -212,10 +225,12 @@ def test_training_leaves_a_whole_model_folder_and_a_receipt(folder, tmp_path):
         (t[0], mean[0], t[-1]) == (0, 1, 1) and mean[-1] < 2.5e-3 and (np.diff(mean) < 0).all() and ((low <= mean) & (mean <= high)).all()
     )
 
-    # Run once more, the folder is made again of the finished state, without a step.
+    # Run once more, be it by other code, the folder is made again of the finished state, without a step.
     before = {name: (where / name).read_bytes() for name in ("weights.safetensors", "model.yaml", "curves.csv", "card.md")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit_module, "_trainer", None)
+        patch.setattr(fit_module, "work_code", lambda *rooms: "other")
+        patch.setattr(publish, "versions", lambda: {"cvdm": "99.0"})
         train(config)
     assert {name: (where / name).read_bytes() for name in before} == before
 

@@ -70,6 +70,28 @@ def test_the_page_tells_the_settings_that_the_image_was_made_with(config: Config
     assert "samples differ too little" not in words
 
 
+def test_the_page_cites_what_made_the_pixels_and_not_who_wrote_the_receipt_again(config: Config, tmp_path: Path) -> None:
+    shutil.copytree(config.results, tmp_path / "results")
+    moved = make_config(tmp_path)
+    write_sheet(moved.acquisitions, read_sheet(config.acquisitions))
+    path = paths.stitch_receipt(moved, BLIND)
+    receipt = json.loads(path.read_text())
+    makers = [
+        {"versions": {"cvdm": "0.1.0", "torch": torch}, "host": host, "started": "2026-11-20T01:00:00+00:00"}
+        for torch, host in (("2.9.1", "gpu4"), ("2.9.1", "gpu5"), ("2.10.0", "gpu5"))
+    ]
+    path.write_text(json.dumps({**receipt, "details": {**receipt["details"], "made": makers}}))
+    write_report(moved, BLIND)
+    words = page(moved, BLIND).words
+    assert "as implemented in cvdm 0.1.0 (PyTorch 2.9.1, 2.10.0; model" in words
+    assert "cvdm 0.1.0, torch 2.9.1; cvdm 0.1.0, torch 2.10.0" in words
+    assert "gpu4, gpu5" in words
+    assert "2026-11-20T01:00:00+00:00, 2026-11-23" in words
+    assert "node7" not in words
+    assert "PyTorch 2.13.0" not in words
+    assert "PyTorch 2.13.0" in page(config, BLIND).words  # an older receipt, which does not tell
+
+
 def verdict_of(**channels: tuple[float, float]) -> tuple[str, str]:
     """Return tone and sentence for channels with these figures of input and restored image [dB]."""
     rows = [

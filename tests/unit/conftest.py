@@ -1,0 +1,16 @@
+"""What tests of several stages watch."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Inodes of the files and folders that were synced to the disk: only these are sure to be there after a power cut."""
+    inodes: set[int] = set()
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: inodes.add(os.fstat(descriptor).st_ino) or fsync(descriptor))
+    return inodes
