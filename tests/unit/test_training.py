@@ -20,6 +20,7 @@ from cvdm_core.paths import model_folder, train_receipt
 from cvdm_core.records.receipts import read_json, sha256_file
 from cvdm_core.training import crops
 from cvdm_core.training import fit as fit_module
+from cvdm_core.training import pairs as pairs_module
 from cvdm_core.training import watch as watch_module
 from cvdm_core.training.fit import fit, train
 from cvdm_core.training.module import learning_rate, step_seed
@@ -91,6 +92,12 @@ def test_a_killed_training_ends_with_the_same_bits(folder, tmp_path, undisturbed
 
 def test_loading_processes_change_nothing(folder, tmp_path, undisturbed, no_pictures):
     assert same(fit(problem_of(folder, tmp_path, workers=1)), undisturbed)
+
+
+@pytest.mark.timeout(120)  # it waited for ever
+def test_loading_processes_read_pairs_that_are_not_held_in_memory(folder, tmp_path, monkeypatch, no_pictures):
+    monkeypatch.setattr(pairs_module, "MEMORY_BUDGET", 0)
+    assert fit(problem_of(folder, tmp_path, workers=1, steps=3)).step == 3
 
 
 @pytest.mark.parametrize(("number", "end"), [(signal.SIGTERM, SystemExit), (signal.SIGUSR1, TimeUpError)])
