@@ -166,13 +166,21 @@ def _below(folder: str, prefix: str) -> list[str]:
 
 
 def replace_folder(partial: Path, final: Path) -> None:
-    """Rename a finished folder into place, over the one that is there."""
+    """Rename a finished folder into place, over the one that is there; where that is a link, the link goes and what it leads to stays."""
     old = final.with_name(f".{final.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
+    remove_folder(old)
+    if os.path.lexists(final):
         final.replace(old)
     partial.replace(final)
-    shutil.rmtree(old, ignore_errors=True)
+    remove_folder(old)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that is in it, or the link in its place; what cannot be removed stays."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def checksum(content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Reading an OME-Zarr image back: a labelled array that loads what is looked at."""
+"""Reading an OME-Zarr image back: a labelled array that loads what is looked at, and never takes a missing file for zeros."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
-import zarr
+from numpy.typing import NDArray
 
 from cvdm_core.errors import UserError
 from cvdm_core.images.omezarr import AXES
 from cvdm_core.images.omezarr_metadata import read_metadata
+from cvdm_core.images.stored import StoredLevel
 
 
 def open_image(path: str | Path, level: int = 0, image: str = "") -> xr.DataArray:
@@ -39,7 +40,7 @@ def open_image(path: str | Path, level: int = 0, image: str = "") -> xr.DataArra
     Raises
     ------
     UserError
-        If there is no such store, image or level.
+        If there is no such store, image or level. Later, when pixels are read, a `DamagedInputError` if a file is missing or damaged.
 
     Examples
     --------
@@ -53,8 +54,8 @@ def open_image(path: str | Path, level: int = 0, image: str = "") -> xr.DataArra
     datasets = multiscale["datasets"]
     if not 0 <= level < len(datasets):
         raise UserError(f"{folder / image}: there is no level {level}; the image has the levels 0 to {len(datasets) - 1}.")
-    array = zarr.open_array(folder / image / datasets[level]["path"], mode="r")
-    edge = extra["shard"] if "shard" in extra else (array.shards or array.chunks)[-1]
+    array = _Indexed(StoredLevel(folder, image, level))
+    edge = extra["shard"]
     scale, translation = _transformation(datasets[level])
     channels = [channel.get("label", str(number)) for number, channel in enumerate(omero.get("channels", []))]
     coordinates: dict[str, Any] = {}
@@ -75,6 +76,26 @@ def open_image(path: str | Path, level: int = 0, image: str = "") -> xr.DataArra
     attributes["windows"] = tuple((window["start"], window["end"]) for window in windows)
     lazy = da.from_array(array, chunks=(1, 1, 1, edge, edge), name=False)
     return xr.DataArray(lazy, coords=coordinates, dims=AXES, name=str(multiscale.get("name", folder.name)), attrs=attributes)
+
+
+class _Indexed:
+    """A stored level as dask indexes it: with one whole number or slice an axis."""
+
+    def __init__(self, level: StoredLevel) -> None:
+        self._level = level
+        self.shape, self.dtype, self.ndim = level.shape, level.dtype, len(AXES)
+
+    def __getitem__(self, index: tuple[slice | int, ...]) -> NDArray[Any]:
+        asked = zip(index, self.shape, strict=True)
+        picked = [range(size)[part] if isinstance(part, slice) else range(part, part + 1) for part, size in asked]
+        pixels = np.empty([len(part) for part in picked], self.dtype)
+        if pixels.size:
+            y, x = (slice(min(part), max(part) + 1) for part in picked[3:])
+            steps = tuple(slice(None, None, part.step) for part in picked[3:])
+            for place in np.ndindex(*pixels.shape[:3]):
+                t, c, z = (part[number] for part, number in zip(picked[:3], place, strict=True))
+                pixels[place] = self._level.read(t, c, z, y, x)[steps]
+        return pixels[tuple(slice(None) if isinstance(part, slice) else 0 for part in index)]
 
 
 def _transformation(dataset: dict[str, Any]) -> tuple[list[float], list[float]]:

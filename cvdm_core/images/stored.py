@@ -1,7 +1,7 @@
 """Pixels of a stored level, read back without zarr's machinery: what `shards` writes, and nothing else.
 
 zarr-python needs three to five times the processor time of what is really to be done (read, check, decode), and takes a missing shard
-for the fill value. Here every checksum is checked, and what is missing or damaged is a `UserError`.
+for the fill value. Here every checksum is checked, and what is missing or damaged is a `DamagedInputError`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from cvdm_core.errors import UserError
+from cvdm_core.errors import DamagedInputError
 from cvdm_core.images.layout import Layout, read_layout
 from cvdm_core.images.shards import BLOSC_HEADER_BYTES, CHECKSUM_BYTES, INDEX_ENTRY_BYTES, NO_CHUNK, codec, packed_problem
 
@@ -26,6 +26,7 @@ class StoredLevel:
     Attributes
     ----------
     shape : (T, C, Z, Y, X) of the level.
+    dtype : of its pixels.
     """
 
     def __init__(self, folder: Path, path_in_store: str = "", level: int = 0) -> None:
@@ -34,13 +35,14 @@ class StoredLevel:
         self._layout: Layout = read_layout(folder, path_in_store)
         self._level = level
         self.shape = self._layout.level_shape(level)
+        self.dtype = self._layout.dtype
 
     def read(self, t: int, c: int, z: int, y: slice, x: slice) -> NDArray[Any]:
         """Return one region of one plane, (rows, columns); `y` and `x` have bounds inside the plane and no step.
 
         Raises
         ------
-        UserError
+        DamagedInputError
             If a file that holds a part of it is missing or damaged.
         """
         pixels = np.empty((y.stop - y.start, x.stop - x.start), self._layout.dtype)
@@ -51,11 +53,11 @@ class StoredLevel:
             try:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
-                raise UserError(f"{path}: this part of the image is missing; run the stage that writes it again.") from None
+                raise DamagedInputError(f"{path}: this part of the image is missing; run the stage that writes it again.") from None
             try:
                 self._read_file(descriptor, place, row * edge, column * edge, (y, x), pixels)
             except ValueError as error:
-                raise UserError(f"{path}: it is damaged ({error}); run the stage that writes it again.") from None
+                raise DamagedInputError(f"{path}: it is damaged ({error}); run the stage that writes it again.") from None
             finally:
                 os.close(descriptor)
         return pixels

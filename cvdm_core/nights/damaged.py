@@ -20,9 +20,11 @@ REASON = "its files are damaged, and have not changed since that was seen; copy 
 
 def still_damaged(config: Config, rows: Mapping[str, Acquisition], names: Iterable[str]) -> dict[str, str]:
     """Return which of the acquisitions failed for damaged files that are still the same, with the sentence that their stage left."""
+    # What a later stage found damaged is a store: that is mended by ingesting again, which changes no file of the microscope.
+    found = ((note, failure) for note, failure in failure_notes(config, set(names)) if failure.stage == "ingest")
     return {
         failure.subject: failure.message
-        for note, failure in failure_notes(config, set(names))
+        for note, failure in found
         if failure.kind == "damaged input" and failure.subject in rows and _is_older(rows, failure.subject, note)
     }
 

@@ -7,7 +7,6 @@ workflow restores that block again.
 from __future__ import annotations
 
 import math
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from cvdm_core import paths
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
-from cvdm_core.files import PARTIAL
+from cvdm_core.files import PARTIAL, remove_folder
 from cvdm_core.images.publishing import publish
 from cvdm_core.images.stored import StoredLevel
 from cvdm_core.images.tiles import block_shards, n_blocks
@@ -58,11 +57,12 @@ def stitch(config: Config, acquisition: str) -> None:
     with stage(paths.stitch_receipt(config, acquisition), "stitch", acquisition, config.results) as receipt:
         model, _ = read_description(paths.model_folder(config))
         plan = _as_begun(config, make_plan(config, row, model))
-        if plan.partial.is_dir():
+        problem = _published_problem(plan)
+        if problem and plan.partial.is_dir():
             _publish(config, plan, model, _checked_shards(config, plan))
             receipt.usage["megapixels"] = megapixels(config, row, "stitch")
-        else:
-            _check_published(config, plan)
+        elif problem:
+            raise UserError(_complaint(plan, _withdrawn(config, plan, problem)))
         published = read_json(plan.published)
         receipt.read = {str(paths.raw_store(config, acquisition)): plan.inputs, **model_read(config, model)}
         receipt.wrote = {str(plan.final): {"files": published["files"]}}
@@ -118,28 +118,29 @@ def _add_block(config: Config, plan: Plan, block: int, details: dict[str, Any], 
     return ""
 
 
-def _check_published(config: Config, plan: Plan) -> None:
-    """Check that the same image is published already, with all its files as they were written.
+def _published_problem(plan: Plan) -> str:
+    """Return what keeps the published image from being this one, with all its files as they were written; a damaged one no longer counts.
 
-    Raises
-    ------
-    UserError
-        If not: every block must be restored.
+    A partial store beside a good one is what a kill has left of its removal, and says nothing.
     """
-    problem = f"neither {plan.partial} nor a published store of these settings is there"
-    if published_shards(plan) is not None:
-        bad = differing(plan.final, read_json(plan.published)["files"])
-        if not bad:
-            return
-        problem = f"{bad[0]} in {plan.final} is missing or damaged"
-        plan.published.unlink()
+    if published_shards(plan) is None:
+        return f"neither {plan.partial} nor a published store of these settings is there"
+    bad = differing(plan.final, read_json(plan.published)["files"])
+    if not bad:
+        return ""
+    plan.published.unlink()
+    return f"{bad[0]} in {plan.final} is missing or damaged"
+
+
+def _withdrawn(config: Config, plan: Plan, problem: str) -> dict[int, str]:
+    """Withdraw the receipts of all blocks, whose shards are nowhere, and return what is said of each."""
     problems: dict[int, str] = {}
     for block in range(_blocks(config, plan)):
         path = paths.block_receipt(config, plan.row.acquisition, block)
         problems[block] = _receipt_problem(plan, path) or problem
         if problems[block] == problem:
             path.unlink()
-    raise UserError(_complaint(plan, problems))
+    return problems
 
 
 def _complaint(plan: Plan, problems: dict[int, str]) -> str:
@@ -182,9 +183,10 @@ def _blocks(config: Config, plan: Plan) -> int:
 def _remove_leftovers(plan: Plan) -> None:
     """Remove partial stores, shard receipts and half-written receipts, of this plan and of older ones, once the image is published."""
     folder = plan.final.parent
-    for pattern in (f"restored.*{PARTIAL}", "restored.*.shards", f".restored.*{PARTIAL}.*"):
-        for left in folder.glob(pattern):
-            shutil.rmtree(left)
+    for left in folder.glob(".restored.*"):
+        remove_folder(left)
+    for left in (*folder.glob(f"restored.*{PARTIAL}"), *folder.glob("restored.*.shards")):
+        remove_folder(left.rename(folder / f".{left.name}.old"))  # a kill leaves no half of it under its name
     for pattern in (".*.json.*", "blocks/.*.json.*"):
         for left in folder.glob(pattern):
             left.unlink()

@@ -16,7 +16,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from cvdm_core import paths
 from cvdm_core.cluster.clock import Deadline
 from cvdm_core.config import Config, TrainingSettings
-from cvdm_core.errors import UserError
+from cvdm_core.errors import DamagedInputError, UserError
 from cvdm_core.model import build_model, choose_device, resolve_precision
 from cvdm_core.records.code import work_code
 from cvdm_core.records.receipts import sha256_file, stage, versions
@@ -88,7 +88,11 @@ def fit(problem: Problem) -> TrainingState:
     with warnings.catch_warnings():
         for harmless in (".*does not have many workers", ".*smaller than the logging interval", ".*treespec"):
             warnings.filterwarnings("ignore", message=harmless)
-        trainer.fit(module)
+        try:
+            trainer.fit(module)
+        except DamagedInputError as error:
+            # From a worker process it comes with that one's traceback before its sentence.
+            raise DamagedInputError(str(error).rstrip().rpartition(f"{DamagedInputError.__name__}: ")[2]) from None
     return state
 
 

@@ -98,14 +98,18 @@ class Pair:
         y = np.arange(place.y - UPSAMPLE_REACH, place.y + height + UPSAMPLE_REACH)
         x = np.arange(place.x - UPSAMPLE_REACH, place.x + width + UPSAMPLE_REACH)
         first_y, first_x = max(int(y[0]), 0), max(int(x[0]), 0)
-        window = np.asarray(self._input[place.t, place.c, place.z, first_y : int(y[-1]) + 1, first_x : int(x[-1]) + 1])
+        window = _read(self._input[place.t, place.c, place.z, first_y : int(y[-1]) + 1, first_x : int(x[-1]) + 1])
         return window[np.ix_(np.clip(y - first_y, 0, window.shape[0] - 1), np.clip(x - first_x, 0, window.shape[1] - 1))]
 
     def read_target(self, place: Place, height: int, width: int) -> Pixels:
         """Return the target's pixels of a crop, (height * scale, width * scale), in the stored data type."""
         y, x, scale = place.y, place.x, self.scale
-        window = self._target[place.t, place.c, place.z, y * scale : (y + height) * scale, x * scale : (x + width) * scale]
-        return np.asarray(window)
+        return _read(self._target[place.t, place.c, place.z, y * scale : (y + height) * scale, x * scale : (x + width) * scale])
+
+
+def _read(part: xr.DataArray | Pixels) -> Pixels:
+    """Return pixels, read by this thread: dask's own threads do not live on in a loading process, which would wait for them for ever."""
+    return part if isinstance(part, np.ndarray) else np.asarray(part.data.compute(scheduler="synchronous"))
 
 
 def open_pairs(config: Config, rows: Iterable[Acquisition], split: str) -> list[Pair]:

@@ -77,6 +77,20 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
     assert names(tmp_path) == ["final"]
 
 
+@pytest.mark.parametrize("leads_nowhere", [False, True])
+def test_a_folder_that_is_a_link_is_replaced_again_and_again_and_what_it_led_to_stays(tmp_path: Path, leads_nowhere: bool) -> None:
+    elsewhere, final = tmp_path / "other_disk/store", tmp_path / "r/final"
+    write_file(elsewhere / "content", "moved there by somebody")
+    final.parent.mkdir()
+    final.symlink_to(tmp_path / "gone" if leads_nowhere else elsewhere)
+    for number in range(3):
+        write_file(tmp_path / "next" / "content", str(number))
+        replace_folder(tmp_path / "next", final)
+        assert (final / "content").read_text() == str(number)
+        assert names(final.parent) == ["final"]
+    assert (elsewhere / "content").read_text() == "moved there by somebody"
+
+
 def test_files_below_a_folder_are_named_as_pathlib_names_them(tmp_path: Path) -> None:
     for name in ("b/c/1", "b/c/.hidden", "a", "b-1", "b/µ m"):
         write_file(tmp_path / name, "x")

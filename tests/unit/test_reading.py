@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from store_tree import fill, info, pixels, settings
 
-from cvdm_core.errors import UserError
+from cvdm_core.errors import DamagedInputError, UserError
 from cvdm_core.images import open_image
+from cvdm_core.images.layout import read_layout
 from cvdm_core.images.omezarr import create_image, write_region
 from cvdm_core.images.omezarr_metadata import target_origin_um, write_metadata
 from cvdm_core.images.pyramid import pyramid
@@ -118,6 +119,34 @@ def test_channel_names_and_windows_must_fit_the_channels(tmp_path: Path) -> None
     create_image(tmp_path / "a", (1, 2, 1, 32, 32), "uint16", settings())
     with pytest.raises(ValueError, match="2 channels, but 1 names"):
         write_metadata(tmp_path / "a", "", info(1))
+
+
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_any_part_can_be_asked_for(tmp_path: Path, version: str) -> None:
+    array = pixels(SHAPE)
+    image = open_image(fill(tmp_path / "a", array, settings(format=version), grouped=True))
+    for index in (
+        np.s_[1, 2, 0, 5:38, 30:], np.s_[:, 1, :, 39, 3], np.s_[0, 0, 0, ::3, 1::7], np.s_[0, 0, 0, ::-1, 30:2:-2],
+        np.s_[1:1], np.s_[..., 20:20, :], np.s_[0, [2, 0], 0], np.s_[0, 0, 0, [33, 4, 4]], np.s_[-1, -1, -1, -3:, -1],
+    ):  # fmt: skip
+        np.testing.assert_array_equal(image[index].values, array[index])
+
+
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_a_missing_file_is_no_zeros_and_a_damaged_one_is_named(tmp_path: Path, version: str) -> None:
+    image = open_image(fill(tmp_path / "a", pixels((1, 1, 1, 80, 80)), settings(format=version)))
+    name = read_layout(tmp_path / "a").file_name(0, (0, 0, 0, 1, 1))
+    file = tmp_path / "a" / name
+    whole = file.read_bytes()
+    harms = [b"", whole[:60]] if version == "0.4" else [b"", whole[:60], whole[:40] + bytes([whole[40] ^ 4]) + whole[41:]]
+    for content in harms:
+        file.write_bytes(content)
+        with pytest.raises(DamagedInputError, match=f"{name}: it is damaged"):
+            image.compute()
+    file.unlink()
+    with pytest.raises(DamagedInputError, match=f"{name}: this part of the image is missing"):
+        image.compute()
+    assert image[0, 0, 0, :16, :16].values.any(), "what lies in other files can be read"
 
 
 def test_importing_the_room_is_free() -> None:

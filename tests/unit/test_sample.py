@@ -14,7 +14,7 @@ from xarray import DataArray
 from cvdm_core import paths
 from cvdm_core.cluster.clock import Deadline
 from cvdm_core.config import SamplingSettings
-from cvdm_core.errors import TimeUpError, UserError
+from cvdm_core.errors import DamagedInputError, TimeUpError, UserError
 from cvdm_core.images.intensity import Normalisation, upsample
 from cvdm_core.images.tiles import Shard, n_blocks, padded
 from cvdm_core.model.folder import load_model
@@ -240,6 +240,17 @@ def test_what_does_not_fit_is_refused_in_one_sentence(tmp_path):
     paths.ingest_receipt(config, NAME).unlink()
     with pytest.raises(UserError, match=r"ingest.json: this receipt is missing"):
         sample_block(config, NAME, 0)
+
+
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_a_missing_file_of_the_input_is_named_and_never_restored_as_zeros(tmp_path, version):
+    config = make_world(tmp_path, (40, 40), store={"format": version}, sampling={"shards_per_job": 16})
+    last = max(path for path in (paths.raw_store(config, NAME) / "0").rglob("*") if path.is_file() and path.name.isdecimal())
+    last.unlink()
+    with pytest.raises(DamagedInputError, match=rf"{last}: this part of the image is missing; run the stage that writes it again\."):
+        sample_block(config, NAME, 0)
+    assert not paths.block_receipt(config, NAME, 0).exists()
+    assert read_json(tmp_path / "results/.failures/sample.cells.0000.json")["class"] == "damaged input"
 
 
 def test_values_that_are_no_numbers_are_never_written(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from cvdm_core.records.receipts import read_json, sha256_file
 from cvdm_core.records.verify import verify
 from cvdm_core.restoration import plan as plan_module
 from cvdm_core.restoration import sample
+from cvdm_core.restoration import stitch as stitch_module
 from cvdm_core.restoration.plan import make_plan
 from cvdm_core.restoration.sample import sample_block
 from cvdm_core.restoration.seams import measure_seams
@@ -261,6 +262,45 @@ def test_damage_in_a_published_image_is_found_and_mended(tmp_path):
         stitch(config, NAME)
         assert content(store) == before
         assert verify([tmp_path]) == []
+
+
+def stitch_killed_in_its_clean_up(config, monkeypatch):
+    """Stitch, and die when one file of each array of the partial store is deleted, as an older version did under its own name."""
+
+    def dies(plan):
+        for level in ("0", "std/0"):
+            (plan.partial / level / "c/0/0/0/0/0").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stitch_module, "_remove_leftovers", dies)
+        with pytest.raises(KeyboardInterrupt):
+            stitch(config, NAME)
+
+
+def test_what_a_kill_left_of_an_integer_images_source_keeps_nobody_from_finishing(tmp_path, monkeypatch, never_computes):
+    config = make_world(tmp_path, (20, 24), store={"output_dtype": "uint16"})
+    restore_all(config)
+    stitch_killed_in_its_clean_up(config, monkeypatch)
+    (paths.restored_folder(config, NAME) / ".restored.ome.zarr.old" / "0").mkdir(parents=True)
+    never_computes()
+    stitch(config, NAME)
+    assert names(config) == ["blocks", "published.json", "restored.ome.zarr", "stitch.json"]
+    assert verify([tmp_path]) == []
+
+
+def test_damage_beside_such_a_leftover_is_mended_too(tmp_path, monkeypatch):
+    config = make_world(tmp_path, (20, 24), store={"output_dtype": "uint16"})
+    restore_all(config)
+    stitch_killed_in_its_clean_up(config, monkeypatch)
+    before = content(paths.restored_store(config, NAME))
+    flip_a_bit(paths.restored_store(config, NAME) / "std/2/c/0/0/0/0/0")
+    with pytest.raises(UserError, match="missing or damaged"):
+        stitch(config, NAME)
+    restore_all(config)
+    stitch(config, NAME)
+    assert content(paths.restored_store(config, NAME)) == before
+    assert verify([tmp_path]) == []
 
 
 def test_new_settings_replace_the_image_and_leave_nothing_of_the_old(tmp_path):

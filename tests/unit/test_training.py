@@ -14,12 +14,13 @@ from training_tree import make_tree, tiny_config
 
 from cvdm_core.cluster.clock import Deadline, seconds
 from cvdm_core.config import TrainingSettings
-from cvdm_core.errors import TimeUpError, UserError
+from cvdm_core.errors import DamagedInputError, TimeUpError, UserError
 from cvdm_core.model.folder import load_model
-from cvdm_core.paths import model_folder, train_receipt
+from cvdm_core.paths import model_folder, raw_store, train_receipt
 from cvdm_core.records.receipts import read_json, sha256_file
 from cvdm_core.training import crops, publish
 from cvdm_core.training import fit as fit_module
+from cvdm_core.training import pairs as pairs_module
 from cvdm_core.training import watch as watch_module
 from cvdm_core.training.fit import fit, train
 from cvdm_core.training.module import learning_rate, step_seed
@@ -102,6 +103,12 @@ def test_a_training_that_other_code_has_begun_begins_anew_and_a_finished_one_sta
 
 def test_loading_processes_change_nothing(folder, tmp_path, undisturbed, no_pictures):
     assert same(fit(problem_of(folder, tmp_path, workers=1)), undisturbed)
+
+
+@pytest.mark.timeout(120)  # it waited for ever
+def test_loading_processes_read_pairs_that_are_not_held_in_memory(folder, tmp_path, monkeypatch, no_pictures):
+    monkeypatch.setattr(pairs_module, "MEMORY_BUDGET", 0)
+    assert fit(problem_of(folder, tmp_path, workers=1, steps=3)).step == 3
 
 
 @pytest.mark.parametrize(("number", "end"), [(signal.SIGTERM, SystemExit), (signal.SIGUSR1, TimeUpError)])
@@ -304,3 +311,20 @@ def test_before_its_time_limit_a_training_saves_its_state_and_says_how_far_it_ca
 )
 def test_the_times_of_squeue_are_read(text, expected):
     assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_of_a_pair_that_goes_missing_ends_training_with_one_sentence(tmp_path, monkeypatch, workers):
+    make_tree(tmp_path, splits=("train",))
+    monkeypatch.setattr(pairs_module, "MEMORY_BUDGET", 0)
+    problem = problem_of(tmp_path, tmp_path / "models", workers=workers)
+    store = raw_store(problem.config, "a0")
+    for path in (store / "0/c").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    with pytest.raises(DamagedInputError) as caught:
+        fit(problem)
+    assert str(caught.value).startswith(str(store)), "no traceback of the worker before it"
+    assert str(caught.value).endswith("this part of the image is missing; run the stage that writes it again.")
+    with pytest.raises(DamagedInputError, match=f"{store}.* missing"):  # and no training begins on it
+        prepare(problem.config)

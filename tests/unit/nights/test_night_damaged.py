@@ -14,7 +14,7 @@ from test_night_plan import row
 
 from cvdm_core.config import Config, parse
 from cvdm_core.nights.damaged import still_damaged
-from cvdm_core.records.receipts import failure_path, write_json
+from cvdm_core.records.receipts import failure_path, read_json, write_json
 from cvdm_core.sheet import Acquisition
 
 INPUTS = {
@@ -57,6 +57,15 @@ def rows() -> dict[str, Acquisition]:
 
 def test_acquisitions_of_several_files_are_not_tried_again_while_all_are_the_same(config: Config) -> None:
     assert still_damaged(config, rows(), rows()) == dict.fromkeys(DAMAGED, "It is cut off.")
+
+
+def test_a_store_that_a_later_stage_found_damaged_is_tried_again(config: Config) -> None:
+    """It is mended by ingesting again, which changes no file of the microscope: the night would pass over it for ever."""
+    for name in DAMAGED:
+        note = failure_path(config.results, "ingest", name)
+        write_json(failure_path(config.results, "sample", name, "0000"), read_json(note) | {"stage": "sample"})
+        note.unlink()
+    assert not still_damaged(config, rows(), rows())
 
 
 def test_a_link_that_leads_nowhere_beside_a_damaged_file_changes_nothing(config: Config) -> None:
