@@ -98,7 +98,13 @@ def verify(folders: Sequence[Path], check_store: Callable[[Path], None] | None =
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    for name, folders, files in os.walk(folder):
+    """Walk below a folder, also where links lead to folders on other disks; each is walked once, or links to above would never end."""
+    seen: set[str] = set()
+    for name, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(name)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield Path(name), folders, files
         folders[:] = [name for name in folders if not name.endswith((STORE, PARTIAL))]

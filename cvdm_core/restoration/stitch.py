@@ -1,7 +1,7 @@
 """From blocks to one verified image: check every shard, build what is missing, measure the seams, publish.
 
-What lies is withdrawn: the receipt of a block whose shards are not there as recorded is deleted, so that the next run of the
-workflow restores that block again.
+What lies is withdrawn: the receipt of a block whose shards are not there as recorded, or are those of other settings, weights or input,
+is deleted, so that the next run of the workflow restores that block again; shards that are held already are not computed again.
 """
 
 from __future__ import annotations
@@ -87,11 +87,10 @@ def _checked_shards(config: Config, plan: Plan) -> ShardReceipts:
     problems: dict[int, str] = {}
     for block in range(_blocks(config, plan)):
         path = paths.block_receipt(config, plan.row.acquisition, block)
-        if problem := _receipt_problem(plan, path):
+        problem = _receipt_problem(plan, path) or _add_block(config, plan, block, read_json(path)["details"], held)
+        if problem:
             problems[block] = problem
-        elif problem := _add_block(config, plan, block, read_json(path)["details"], held):
-            problems[block] = problem
-            path.unlink()
+            path.unlink(missing_ok=True)
     if problems:
         raise UserError(_complaint(plan, problems))
     return held
@@ -138,8 +137,7 @@ def _withdrawn(config: Config, plan: Plan, problem: str) -> dict[int, str]:
     for block in range(_blocks(config, plan)):
         path = paths.block_receipt(config, plan.row.acquisition, block)
         problems[block] = _receipt_problem(plan, path) or problem
-        if problems[block] == problem:
-            path.unlink()
+        path.unlink(missing_ok=True)
     return problems
 
 

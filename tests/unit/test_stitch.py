@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from restoration_world import NAME, PIXEL_UM, content, make_config, make_world
+from restoration_world import NAME, PIXEL_UM, content, make_config, make_world, write_model
 from scipy.ndimage import gaussian_filter
 
 from cvdm_core import paths
@@ -125,12 +125,32 @@ def test_missing_blocks_are_named_with_the_command_that_makes_them(tmp_path):
     assert not paths.restored_store(config, NAME).exists()
 
 
-def test_blocks_of_other_settings_are_named(tmp_path):
+def test_blocks_of_other_settings_are_named_and_withdrawn_and_cost_nothing_where_they_were_right(tmp_path, never_computes):
     config = make_world(tmp_path, (16, 16))
     restore_all(config)
     with pytest.raises(UserError, match=r"block 0 \(restored with other settings, weights or input\)"):
         stitch(make_config(tmp_path, sampling={"seed": 5}), NAME)
+    assert not paths.block_receipt(config, NAME, 0).exists(), "the workflow would ask for an image of these blocks again and again"
+    never_computes()
+    restore_all(config)
     stitch(config, NAME)
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_after_a_model_was_replaced_by_one_with_older_times_the_blocks_are_sampled_again(tmp_path, published):
+    """Snakemake sees no newer file, so it runs stitch alone, which failed in every run."""
+    config = make_world(tmp_path, (16, 16))
+    restore_all(config)
+    if published:
+        stitch(config, NAME)
+    write_model(config, seed=5)
+    with pytest.raises(UserError, match="weights"):
+        stitch(config, NAME)
+    assert not paths.block_receipt(config, NAME, 0).exists()
+    restore_all(config)
+    stitch(config, NAME)
+    weights = open_image(paths.restored_store(config, NAME)).attrs["cvdm"]["weights_sha256"]
+    assert weights == load_model(paths.model_folder(config)).weights_sha256
 
 
 @pytest.mark.parametrize("harm", ["missing", "one bit"])

@@ -15,7 +15,7 @@ from cvdm_core.cli import app
 from cvdm_core.files import PIECE_BYTES, checksum, checksum_file
 from cvdm_core.images.publishing import publish
 from cvdm_core.records.receipts import sha256_file, stage, write_json
-from cvdm_core.records.verify import folder_checksums, verify
+from cvdm_core.records.verify import Tally, folder_checksums, verify
 
 SHARD = "1/c/0/0/0/1/0"
 
@@ -51,6 +51,24 @@ def check() -> list[str]:
 
 def test_an_untouched_result_has_no_problems(place: Path) -> None:
     assert check() == []
+
+
+def test_what_was_moved_to_another_disk_and_linked_is_checked_once(place: Path) -> None:
+    for folder in (Path("results/cells"), Path("models/cvdm")):
+        moved = place / "other_disk" / folder
+        moved.parent.mkdir(parents=True)
+        folder.rename(moved)
+        folder.symlink_to(moved)
+    Path("results/cells/up").symlink_to("..")
+    tally = Tally()
+    assert verify([Path("results"), Path("models")], tally=tally) == []
+    assert tally.receipts == 2
+    (STORE / SHARD).unlink()
+    Path("models/cvdm/weights.safetensors").write_bytes(b"other")
+    assert [problem.partition(";")[0] for problem in check()] == [
+        "models/cvdm/weights.safetensors (claimed by models/cvdm/train.json) has changed since it was written",
+        f"{STORE}: {SHARD} is missing",
+    ]
 
 
 def test_the_command_says_in_one_line_what_it_checked_when_all_is_well(place: Path) -> None:
