@@ -186,7 +186,10 @@ def test_a_limit_that_no_waiting_mends_is_told_at_once(
 
 def test_after_ctrl_c_neither_the_waiting_submission_nor_those_behind_it_are_sent(slurm: Cluster) -> None:
     slurm(sbatch=f'echo x >> calls; echo "{LIMITS[0]}" >&2; exit 1')
-    waiting = subprocess.Popen([sys.executable, str(ROOT / "workflow/slurm/sbatch"), *SEND[1:]], stderr=subprocess.PIPE, text=True)
+    # A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.
+    code = "import runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); sys.argv = sys.argv[1:]; "
+    command = [sys.executable, "-c", f"{code}runpy.run_path(sys.argv[0], run_name='__main__')", ROOT / "workflow/slurm/sbatch", *SEND[1:]]
+    waiting = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 60
     while not Path("calls").exists() and time.monotonic() < until:
         time.sleep(0.05)
