@@ -149,7 +149,11 @@ def running(folder: Path, cpus: int = 2, memory_mb: int = 12_000, account: str =
         yield Cluster(folder, int(first))
     finally:
         process.stdin.close()
-        process.wait(timeout=60)
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:  # a loading process that a test has left holds the pipe open
+            process.kill()
+            process.wait(timeout=60)
         process.stdout.close()
         if cgroups:
             _remove_cgroups()
