@@ -31,6 +31,7 @@ NIGHTS = int(os.environ.get("CVDM_MONTH_NIGHTS", "30"))
 EACH = int(os.environ.get("CVDM_MONTH_ACQUISITIONS", "40"))
 NIGHT = "cvdm night --profile slurm"
 DAMAGES: tuple[Kind, Kind] = ("cut", "rotten")
+JOBS_AT_ONCE = 4  # more than cores: a job of a few seconds waits for a third of them
 CALM_NIGHTS = 3  # after the last trouble everything must be done within these
 
 
@@ -39,7 +40,7 @@ def lab(tmp_path: Path) -> Iterator[Site]:
     """A site on a cluster of its own, as it was left, or fresh."""
     folder = Path(os.environ.get("CVDM_MONTH_FOLDER", tmp_path))
     try:
-        with running(folder / "cluster") as cluster:
+        with running(folder / "cluster", cpus=JOBS_AT_ONCE) as cluster:
             ready = (folder / "diary.json").exists()
             yield Site(Facility(folder / "site"), cluster) if ready else settled(Site.fresh(folder / "site", cluster))
     except NoClusterError as error:
