@@ -22,6 +22,7 @@ from cvdm_core.images.certificate import read_certificate, valid_part
 from cvdm_core.quality.baseline import deconvolve
 from cvdm_core.quality.comparison import UNCERTAIN, CalibrationCurve, Comparison, uncertainty_rows
 from cvdm_core.quality.fidelity import BLUR_CROP, blur_reach, fit_blur, reblur, rse, rsp
+from cvdm_core.quality.gate import compare_inputs
 from cvdm_core.quality.planes import (
     BLOCK,
     Nothing,
@@ -162,6 +163,9 @@ def _measure(config: Config, row: Acquisition, stores: Stores, number: int, chan
             elif sharpened is not None:
                 images["richardson_lucy"] = sharpened
         _against_truth(config, stores, stores.truth, channel, planes, images, trained, measured)
+    if known := trained.inputs.get(channel, trained.inputs.get("*")):
+        rows, measured.details["inputs"] = compare_inputs(channel, stores.raw, planes, trained.window, known)
+        measured.rows += rows
     for image in ("restored", *samples):
         measured.rows += _against_input(channel, image, images[image], stores.raw, planes, config.model.scale, measured.details)
     return measured

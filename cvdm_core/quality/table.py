@@ -40,6 +40,12 @@ DEFINITIONS: Mapping[str, tuple[str, str, str]] = {
     "spread_skill": ("", "truth", "root mean posterior variance over RMSE, corrected for the number of samples; below 1: over-confident"),
     "spearman_std": ("", "truth", "Spearman correlation of the standard deviation with |restored - truth|"),
     "spearman_input": ("", "truth", "the control: the same with the input's intensity in place of the standard deviation"),
+    "unlike_training": (
+        "share",
+        "training data",
+        "largest share of windows of the input whose brightness, contrast, roughness or softness lies above, or below, that of 99.5 % of "
+        "the windows of the training inputs; no row where the model does not tell",
+    ),
     "trained_on": ("files", "training data", "files of this acquisition, by sha256, that the model was trained on; no row where none"),
     "chosen_by": (
         "files",

@@ -1,4 +1,4 @@
-"""What the model was trained on: the range of its truth, and whether the acquisition that is measured was among its data."""
+"""What the model was trained on: the range of its truth, what its inputs looked like, and whether what is measured was among its data."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from cvdm_core.errors import UserError
+from cvdm_core.images.appearance import FEATURES, Bounds
 from cvdm_core.quality.table import Row, make_row
 from cvdm_core.sheet import Acquisition
 
@@ -24,11 +25,15 @@ class TrainedOn:
     ranges : range of the truth, by channel ("*": all).
     relative : whether every file has a gain of its own.
     files : the split of every file, by its sha256.
+    window : edge of the windows whose features have the bounds of `inputs` [input pixels]; 0 if unknown.
+    inputs : bounds of the features of the inputs, by channel ("*": all).
     """
 
     ranges: dict[str, float] = field(default_factory=dict)
     relative: bool = False
     files: dict[str, str] = field(default_factory=dict)
+    window: int = 0
+    inputs: dict[str, Bounds] = field(default_factory=dict)
 
 
 def read_trained(path: Path) -> TrainedOn:
@@ -46,8 +51,13 @@ def read_trained(path: Path) -> TrainedOn:
         ranges = {str(channel): float(value) for channel, value in description.get("truth_range", {}).items()}
         data = description.get("data", [])
         files = {str(digest): str(entry.get("split")) for entry in data for digest in entry.get("files", {}).values()}
-        return TrainedOn(ranges, description.get("intensities") == "relative", files)
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, ValueError):
+        told = description.get("inputs", {"window": 0, "channels": {}})
+        inputs = {
+            str(channel): {feature: (float(known[feature][0]), float(known[feature][1])) for feature in FEATURES}
+            for channel, known in told["channels"].items()
+        }
+        return TrainedOn(ranges, description.get("intensities") == "relative", files, int(told["window"]), inputs)
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, LookupError, TypeError, ValueError):
         raise UserError(f"{path}: the description of the model cannot be read; run `cvdm train` again.") from None
 
 

@@ -25,6 +25,7 @@ from cvdm_core.report import figures, tables
 from cvdm_core.report.card import write_card
 from cvdm_core.report.certificate import certificate_table
 from cvdm_core.report.gallery import channel_pictures
+from cvdm_core.report.inputs import input_tables, unlike
 from cvdm_core.report.metrics import IMAGES, finest_detail
 from cvdm_core.report.mosaic import mosaic_view
 from cvdm_core.report.page import render
@@ -83,6 +84,8 @@ def _content(config: Config, row: Acquisition) -> dict[str, Any]:
         "tone": tone,
         "verdict": sentence,
         "seen": tables.seen(frame),
+        "unlike": unlike(evaluated),
+        "inputs": input_tables(evaluated),
         "key_figures": tables.key_figures(frame, finest),
         "channels": channels,
         "tables": tables.tables(frame, expected, finest),

@@ -18,6 +18,7 @@ from cvdm_core.config import Config
 from cvdm_core.errors import UserError
 from cvdm_core.records.receipts import read_json, write_json
 from cvdm_core.report import tables
+from cvdm_core.report.inputs import unlike
 from cvdm_core.report.metrics import finest_detail
 from cvdm_core.report.pictures import ScaleBar, display_shape, match, png_uri, resize, scale_bar, window
 from cvdm_core.report.planes import find_sources, open_plane, read_field
@@ -49,6 +50,7 @@ class CardFacts(BaseModel):
     seconds : of all its jobs, from ingest to evaluation.
     measured : when it was evaluated (UTC, ISO 8601); empty if unknown.
     quality : figures of the restored image by the name of the metric, means over channels.
+    unlike : a sentence where the input looks like nothing that the model was trained on.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,6 +61,7 @@ class CardFacts(BaseModel):
     seconds: float = 0.0
     measured: str = ""
     quality: dict[str, float] = {}
+    unlike: str = ""
     problem: str = ""
 
 
@@ -100,7 +103,8 @@ def make_card(config: Config, row: Acquisition) -> CardFacts:
         facts["gain"] = after - before if math.isfinite(after - before) and not tables.seen(frame) else None
         quality = {name: tables.before_after(frame, name)[1] for name in TRENDS}
         facts["quality"] = {name: value for name, value in quality.items() if math.isfinite(value)}
-        facts["measured"] = str(read_json(paths.evaluate_receipt(config, row.acquisition)).get("started", ""))
+        evaluated = read_json(paths.evaluate_receipt(config, row.acquisition))
+        facts["measured"], facts["unlike"] = str(evaluated.get("started", "")), unlike(evaluated)
     except Exception as error:
         problems.append(f"The metrics could not be read ({_short(error)}).")
     return CardFacts(**facts, problem=" ".join(problems))

@@ -63,7 +63,9 @@ class Card:
     @property
     def needs_a_look(self) -> bool:
         """Whether there is more to say of it than fits the table of older acquisitions and training data."""
-        return bool(self.failures) or len(self.mosaic) > 1 or (self.pair is not None and self.pair.verdict != "aligned")
+        return (
+            bool(self.failures or self.facts.unlike) or len(self.mosaic) > 1 or (self.pair is not None and self.pair.verdict != "aligned")
+        )
 
 
 @dataclass(frozen=True)
@@ -234,6 +236,8 @@ def _totals(config: Config, cards: Sequence[Card]) -> list[tuple[str, str]]:
         totals.append(("time in restoration jobs", _duration(restoring)))
     if training := seconds_of(paths.train_receipt(config)):
         totals.append(("time of training", _duration(training)))
+    if strange := sum(bool(card.facts.unlike) for card in finished):
+        totals.append(("unlike the training data", str(strange)))
     gains = [card.facts.gain for card in finished if card.row.split == "test" and card.facts.gain is not None]
     if gains:
         label = f"mean gain in scale-invariant PSNR ({len(gains)} test acquisition{'s' if len(gains) > 1 else ''})"

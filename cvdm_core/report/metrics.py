@@ -67,6 +67,9 @@ METRICS = {
         3,
         "The same with the input's intensity in place of the standard deviation.",
     ),
+    "unlike_training": Metric(
+        "Unlike the training inputs", "lower", 2, "Largest share of the input that one of four features finds outside the training inputs."
+    ),
     "trained_on": Metric("Files trained on", "none", 0, "Files of this acquisition that the model was trained on."),
     "chosen_by": Metric("Files chosen by", "none", 0, "Files of this acquisition by which the model's weights were chosen."),
 }

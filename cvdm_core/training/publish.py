@@ -17,6 +17,7 @@ from cvdm_core.model import build_model
 from cvdm_core.model.folder import save_model
 from cvdm_core.records.receipts import versions
 from cvdm_core.training.card import write_card
+from cvdm_core.training.inputs import measure_inputs
 from cvdm_core.training.problem import Problem
 from cvdm_core.training.state import TrainingState, write_curves
 from cvdm_core.training.truth_range import measure_truth_range
@@ -67,6 +68,7 @@ def _info(problem: Problem, state: TrainingState, data: Sequence[Mapping[str, An
         "pixel_size_um": pixel_size_um,
         "input_pixel_size_um": pixel_size_um * config.model.scale,
         "truth_range": measure_truth_range(problem.training, config.training.crop, config.training.seed),
+        "inputs": measure_inputs(problem.training, config.training.crop, config.training.seed),
         "intensities": config.training.intensities,
         "seed": config.training.seed,
         "parameters": parameters,
