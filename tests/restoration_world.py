@@ -17,12 +17,14 @@ from cvdm_core.images.omezarr import create_image
 from cvdm_core.images.omezarr_metadata import ImageInfo, write_metadata
 from cvdm_core.images.publishing import publish
 from cvdm_core.images.pyramid_writer import PyramidWriter
-from cvdm_core.images.tiles import shards
+from cvdm_core.images.tiles import n_blocks, shards
 from cvdm_core.model import ModelSpec, Restorer, build_model
-from cvdm_core.model.folder import save_model
+from cvdm_core.model.folder import load_model, save_model
 from cvdm_core.records.receipts import fingerprint, stage
 from cvdm_core.records.verify import folder_checksums
-from cvdm_core.sheet import Acquisition, write_sheet
+from cvdm_core.restoration.plan import Plan, make_plan
+from cvdm_core.restoration.sample import sample_block
+from cvdm_core.sheet import Acquisition, find_acquisition, write_sheet
 
 NAME = "cells"
 PIXEL_UM = 0.13
@@ -94,3 +96,27 @@ def write_model(config: Config, **changes: object) -> None:
 def content(store: Path) -> str:
     """Return a fingerprint of every byte of a store."""
     return fingerprint(folder_checksums(store))
+
+
+def plan_of(config: Config) -> Plan:
+    """Return the plan of the restoration."""
+    return make_plan(config, find_acquisition(config.acquisitions, NAME), load_model(paths.model_folder(config)))
+
+
+def restore_all(config: Config, order: int = 1) -> None:
+    """Sample all blocks; with the order -1 the last one first."""
+    blocks = range(n_blocks(plan_of(config).shape, config.store.shard, config.sampling.shards_per_job))
+    for block in blocks[::order]:
+        sample_block(config, NAME, block)
+
+
+def flip_a_bit(path: Path) -> None:
+    """Damage a file in its middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def names(config: Config) -> list[str]:
+    """Return what lies in the folder of the restored acquisition."""
+    return sorted(path.name for path in paths.restored_folder(config, NAME).iterdir())

@@ -38,6 +38,9 @@ PATIENCE_S = 120.0
 STARTS = 5
 """A driver that is killed is started again and goes on; where it is killed so often, something does it, and a person must look."""
 
+NAMED = 10
+"""Acquisitions that a remark names; the index page has all."""
+
 
 class Stopped(BaseException):
     """Somebody ended the night with a signal."""
@@ -129,6 +132,9 @@ def run(course: Course) -> None:
         course.came = came = outcome(course.config, to_restore(course.config), course.names, before, course.started)
         if act := sorted({failure.subject for failure in came.failed if failure.act}):
             course.problems.append(f"Failed: {', '.join(act)}; why, and what to do, stands under their names.")
+        if came.unlike:
+            named = ", ".join(came.unlike[:NAMED]) + (f" and {len(came.unlike) - NAMED} more" if len(came.unlike) > NAMED else "")
+            course.remarks.append(f"Inputs that look like nothing that their model was trained on: {named}; their pages say what differs.")
         wait_for(course.config.acquisitions, PATIENCE_S)
         record_progress(course.config, came.notes)
     if code in TIMED_OUT:

@@ -17,6 +17,7 @@ from cvdm_core.errors import UserError
 from cvdm_core.records.failures import failure_path
 from cvdm_core.records.nights import StageFailure, read_nights
 from cvdm_core.records.receipts import read_json
+from cvdm_core.report.card import read_card
 from cvdm_core.routing import Router
 from cvdm_core.sheet import Acquisition
 
@@ -32,7 +33,10 @@ SKEW_S = 120.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of the acquisitions that were to run; the fields are those of `Night`, `notes` is for the ledger."""
+    """What came of the acquisitions that were to run.
+
+    The fields are those of `Night`; `notes` is for the ledger, and `unlike` names those of `restored` whose model knows no such inputs.
+    """
 
     restored: tuple[str, ...] = ()
     unfinished: tuple[str, ...] = ()
@@ -40,6 +44,7 @@ class Outcome:
     notes: Mapping[str, Failed] = field(default_factory=dict)
     gpu_seconds: float = 0.0
     megapixels: float = 0.0
+    unlike: tuple[str, ...] = ()
 
 
 def stamps(config: Config, rows: Mapping[str, Acquisition], names: Iterable[str]) -> dict[str, int]:
@@ -84,6 +89,7 @@ def outcome(config: Config, rows: Mapping[str, Acquisition], names: Iterable[str
         notes={note.subject: Failed(note.kind, note.message, path, note.act) for path, note in notes.items() if note.subject in rows},
         gpu_seconds=sum(_gpu_seconds(path, since) for path in receipts),
         megapixels=sum(prod(rows[name].restored_shape(configs[name].model.scale)) for name in restored if name in configs) / 1e6,
+        unlike=tuple(name for name in restored if name in configs and read_card(configs[name], rows[name]).unlike),
     )
 
 

@@ -13,16 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from restoration_world import NAME, content, make_config, make_world
+from restoration_world import NAME, content, make_config, make_world, plan_of
 
 from cvdm_core import paths
-from cvdm_core.model.folder import load_model
 from cvdm_core.records.receipts import fingerprint
 from cvdm_core.records.verify import folder_checksums, verify
-from cvdm_core.restoration.plan import make_plan
 from cvdm_core.restoration.sample import sample_block
 from cvdm_core.restoration.stitch import stitch
-from cvdm_core.sheet import find_acquisition
 
 SIZE = (24, 33)
 ONE_BLOCK = {"shards_per_job": 16}
@@ -42,10 +39,6 @@ def undisturbed(tmp_path_factory):
     partial = whole_files(config)
     stitch(config, NAME)
     return partial, content(paths.restored_store(config, NAME))
-
-
-def plan_of(config):
-    return make_plan(config, find_acquisition(config.acquisitions, NAME), load_model(paths.model_folder(config)))
 
 
 def whole_files(config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
 
@@ -14,3 +15,15 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda descriptor: inodes.add(os.fstat(descriptor).st_ino) or fsync(descriptor))
     return inodes
+
+
+@pytest.fixture
+def never_computes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From its call on, no shard may be restored."""
+
+    def forbid() -> None:
+        from cvdm_core.restoration.shard import ShardRestorer
+
+        monkeypatch.setattr(ShardRestorer, "restore", lambda self, shard: pytest.fail(f"shard {shard.index} was computed again"))
+
+    return forbid

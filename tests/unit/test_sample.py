@@ -8,7 +8,7 @@ import torch
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from restoration_world import NAME, content, make_config, make_world, write_model
+from restoration_world import NAME, content, make_config, make_world, plan_of, restore_all, write_model
 from xarray import DataArray
 
 from cvdm_core import paths
@@ -16,17 +16,15 @@ from cvdm_core.cluster.clock import Deadline
 from cvdm_core.config import SamplingSettings
 from cvdm_core.errors import DamagedInputError, TimeUpError, UserError
 from cvdm_core.images.intensity import Normalisation, upsample
-from cvdm_core.images.tiles import Shard, n_blocks, padded
-from cvdm_core.model.folder import load_model
+from cvdm_core.images.tiles import Shard, padded
 from cvdm_core.records.receipts import read_json
 from cvdm_core.records.verify import folder_checksums
 from cvdm_core.restoration import plan as plan_module
-from cvdm_core.restoration.plan import make_plan, path_in_store
+from cvdm_core.restoration.plan import path_in_store
 from cvdm_core.restoration.sample import sample_block
 from cvdm_core.restoration.shard import ShardRestorer, read_condition
 from cvdm_core.restoration.statistics import summarise
 from cvdm_core.restoration.stitch import stitch
-from cvdm_core.sheet import find_acquisition
 
 DEFAULT = SamplingSettings()
 
@@ -43,16 +41,6 @@ def computed(monkeypatch):
     restore = ShardRestorer.restore
     monkeypatch.setattr(ShardRestorer, "restore", lambda self, shard: numbers.append(shard.index) or restore(self, shard))
     return numbers
-
-
-def plan_of(config):
-    return make_plan(config, find_acquisition(config.acquisitions, NAME), load_model(paths.model_folder(config)))
-
-
-def restore_all(config, order=1):
-    blocks = range(n_blocks(plan_of(config).shape, config.store.shard, config.sampling.shards_per_job))
-    for block in blocks[::order]:
-        sample_block(config, NAME, block)
 
 
 def pixels_of(config):

@@ -1,64 +1,26 @@
-"""Stitching: every shard checked, one verified image, and seams measured."""
-
-import platform
+"""Stitching: every shard checked, one verified image."""
 
 import numpy as np
 import pytest
 import torch
 import zarr
-from restoration_world import NAME, PIXEL_UM, content, make_config, make_world, write_model
-from scipy.ndimage import gaussian_filter
+from restoration_world import NAME, PIXEL_UM, content, flip_a_bit, make_config, make_world, names, plan_of, restore_all, write_model
 
 from cvdm_core import paths
 from cvdm_core.errors import UserError
 from cvdm_core.images.pyramid import pyramid
 from cvdm_core.images.reading import open_image
-from cvdm_core.images.tiles import n_blocks
 from cvdm_core.model.folder import load_model
-from cvdm_core.records import receipts
 from cvdm_core.records.receipts import read_json, sha256_file
 from cvdm_core.records.verify import verify
-from cvdm_core.restoration import plan as plan_module
-from cvdm_core.restoration import sample
-from cvdm_core.restoration import stitch as stitch_module
-from cvdm_core.restoration.plan import make_plan
 from cvdm_core.restoration.sample import sample_block
-from cvdm_core.restoration.seams import measure_seams
-from cvdm_core.restoration.shard import ShardRestorer
 from cvdm_core.restoration.stitch import stitch
-from cvdm_core.sheet import find_acquisition, read_sheet, write_sheet
+from cvdm_core.sheet import read_sheet, write_sheet
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
-
-
-@pytest.fixture
-def never_computes(monkeypatch):
-    def forbid():
-        monkeypatch.setattr(ShardRestorer, "restore", lambda self, shard: pytest.fail(f"shard {shard.index} was computed again"))
-
-    return forbid
-
-
-def plan_of(config):
-    return make_plan(config, find_acquisition(config.acquisitions, NAME), load_model(paths.model_folder(config)))
-
-
-def restore_all(config):
-    for block in range(n_blocks(plan_of(config).shape, config.store.shard, config.sampling.shards_per_job)):
-        sample_block(config, NAME, block)
-
-
-def flip_a_bit(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
-def names(config):
-    return sorted(path.name for path in paths.restored_folder(config, NAME).iterdir())
 
 
 def test_the_published_image_is_what_was_sampled_with_pyramid_places_and_names(tmp_path):
@@ -195,150 +157,6 @@ def test_integers_hold_the_numbers_to_half_a_step_and_say_how_to_read_them(tmp_p
     assert verify([tmp_path]) == []
 
 
-def test_receipts_of_a_published_image_are_written_again_without_computing(tmp_path, never_computes):
-    config = make_world(tmp_path)
-    restore_all(config)
-    stitch(config, NAME)
-    store = paths.restored_store(config, NAME)
-    before, details = content(store), read_json(paths.stitch_receipt(config, NAME))["details"]
-    never_computes()
-    for path in (paths.block_receipt(config, NAME, 1), paths.stitch_receipt(config, NAME)):
-        path.unlink()
-    restore_all(config)
-    stitch(config, NAME)
-    assert content(store) == before
-    assert read_json(paths.stitch_receipt(config, NAME))["details"] == details
-    assert verify([tmp_path]) == []
-
-
-@pytest.mark.parametrize("dtype", ["float32", "uint16"])
-def test_a_rerun_that_finds_its_work_done_does_not_say_that_it_made_the_pixels(tmp_path, monkeypatch, never_computes, dtype):
-    config = make_world(tmp_path, store={"output_dtype": dtype})
-    restore_all(config)
-    stitch(config, NAME)
-    made = read_json(paths.stitch_receipt(config, NAME))["details"]["made"]
-    assert [(maker["versions"], maker["host"], maker["shards"]) for maker in made] == [(receipts.versions(), platform.node(), 9)]
-    upgraded = {**receipts.versions(), "torch": "99.0"}
-    monkeypatch.setattr(receipts, "versions", lambda: upgraded)
-    never_computes()
-    restore_all(config)
-    stitch(config, NAME)
-    again = read_json(paths.stitch_receipt(config, NAME))
-    assert again["versions"] == upgraded
-    assert again["details"]["made"] == made
-    shards = read_json(paths.block_receipt(config, NAME, 0))["details"]["shards"]
-    assert [shard["made"]["versions"] for shard in shards.values()] == [made[0]["versions"]] * 4
-
-
-def test_an_image_made_by_two_versions_names_both(tmp_path, monkeypatch):
-    config = make_world(tmp_path)
-    sample_block(config, NAME, 0)
-    monkeypatch.setattr(sample, "versions", lambda: {"numpy": "99.0"})
-    restore_all(config)
-    stitch(config, NAME)
-    first, second = read_json(paths.stitch_receipt(config, NAME))["details"]["made"]
-    assert (first["shards"], second["shards"], second["versions"]) == (4, 5, {"numpy": "99.0"})
-
-
-@pytest.mark.parametrize("older", ["older", ""])
-def test_blocks_that_older_code_has_all_restored_are_stitched_and_not_restored_again(tmp_path, monkeypatch, never_computes, older):
-    config = make_world(tmp_path, (20, 20))
-    monkeypatch.setattr(plan_module, "work_code", lambda *rooms: older)
-    restore_all(config)
-    sampled = zarr.open_array(plan_of(config).partial / "std/0", mode="r")[:]
-    monkeypatch.setattr(plan_module, "work_code", lambda *rooms: "newer")
-    never_computes()
-    stitch(config, NAME)
-    assert np.array_equal(open_image(paths.restored_store(config, NAME), image="std").values, sampled)
-    assert names(config) == ["blocks", "published.json", "restored.ome.zarr", "stitch.json"]
-    assert verify([tmp_path]) == []
-
-
-def test_no_image_is_made_of_blocks_by_two_kinds_of_code(tmp_path, monkeypatch):
-    config = make_world(tmp_path)
-    sample_block(config, NAME, 0)
-    monkeypatch.setattr(plan_module, "work_code", lambda *rooms: "newer")
-    for block in (1, 2):
-        sample_block(config, NAME, block)
-    with pytest.raises(UserError, match=r"block 0 \(restored by other code, or another torch, than other blocks\); run the workflow again"):
-        stitch(config, NAME)
-    assert [paths.block_receipt(config, NAME, block).exists() for block in range(3)] == [False, True, True]
-    sample_block(config, NAME, 0)
-    stitch(config, NAME)
-    assert names(config) == ["blocks", "published.json", "restored.ome.zarr", "stitch.json"]
-
-
-def test_damage_in_a_published_image_is_found_and_mended(tmp_path):
-    config = make_world(tmp_path, (20, 17))
-    restore_all(config)
-    stitch(config, NAME)
-    store = paths.restored_store(config, NAME)
-    before = content(store)
-    for victim in ("0/c/0/0/0/1/0", "std/2/c/0/0/0/0/0"):
-        flip_a_bit(store / victim)
-        with pytest.raises(UserError, match=rf"{victim} in .* is missing or damaged"):
-            stitch(config, NAME)
-        restore_all(config)
-        stitch(config, NAME)
-        assert content(store) == before
-        assert verify([tmp_path]) == []
-
-
-def stitch_killed_in_its_clean_up(config, monkeypatch):
-    """Stitch, and die when one file of each array of the partial store is deleted, as an older version did under its own name."""
-
-    def dies(plan):
-        for level in ("0", "std/0"):
-            (plan.partial / level / "c/0/0/0/0/0").unlink()
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(stitch_module, "_remove_leftovers", dies)
-        with pytest.raises(KeyboardInterrupt):
-            stitch(config, NAME)
-
-
-def test_what_a_kill_left_of_an_integer_images_source_keeps_nobody_from_finishing(tmp_path, monkeypatch, never_computes):
-    config = make_world(tmp_path, (20, 24), store={"output_dtype": "uint16"})
-    restore_all(config)
-    stitch_killed_in_its_clean_up(config, monkeypatch)
-    (paths.restored_folder(config, NAME) / ".restored.ome.zarr.old" / "0").mkdir(parents=True)
-    never_computes()
-    stitch(config, NAME)
-    assert names(config) == ["blocks", "published.json", "restored.ome.zarr", "stitch.json"]
-    assert verify([tmp_path]) == []
-
-
-def test_damage_beside_such_a_leftover_is_mended_too(tmp_path, monkeypatch):
-    config = make_world(tmp_path, (20, 24), store={"output_dtype": "uint16"})
-    restore_all(config)
-    stitch_killed_in_its_clean_up(config, monkeypatch)
-    before = content(paths.restored_store(config, NAME))
-    flip_a_bit(paths.restored_store(config, NAME) / "std/2/c/0/0/0/0/0")
-    with pytest.raises(UserError, match="missing or damaged"):
-        stitch(config, NAME)
-    restore_all(config)
-    stitch(config, NAME)
-    assert content(paths.restored_store(config, NAME)) == before
-    assert verify([tmp_path]) == []
-
-
-def test_new_settings_replace_the_image_and_leave_nothing_of_the_old(tmp_path):
-    config = make_world(tmp_path, (16, 16))
-    restore_all(config)
-    stitch(config, NAME)
-    abandoned = make_config(tmp_path, sampling={"seed": 1})
-    sample_block(abandoned, NAME, 0)
-    changed = make_config(tmp_path, sampling={"seed": 2, "keep_samples": 0})
-    restore_all(changed)
-    stitch(changed, NAME)
-    assert names(changed) == ["blocks", "published.json", "restored.ome.zarr", "stitch.json"]
-    assert open_image(paths.restored_store(changed, NAME)).attrs["cvdm"]["seed"] == 2
-    with pytest.raises(UserError):
-        open_image(paths.restored_store(changed, NAME), image="sample_0")
-    assert verify([tmp_path]) == []
-
-
 def test_seams_of_the_restored_image_are_in_the_receipt(tmp_path):
     config = make_world(tmp_path)
     restore_all(config)
@@ -347,59 +165,3 @@ def test_seams_of_the_restored_image_are_in_the_receipt(tmp_path):
     assert set(seams) == {"mean", "std"}
     assert 0.5 < seams["mean"]["ratio"] < 2
     assert seams["mean"]["p"] > 0.01
-
-
-def smooth(seed=0, shape=(1, 2, 1, 200, 230)):
-    return gaussian_filter(np.random.default_rng(seed).normal(size=shape), (0, 0, 0, 2, 2))
-
-
-def seams_of(image, shard=64):
-    return measure_seams(lambda t, c, z, y, x: image[t, c, z, y, x], image.shape, shard, 8)
-
-
-def test_a_planted_seam_is_found_and_a_seamless_image_is_not_accused():
-    accused = 0
-    for seed in range(10):
-        image = smooth(seed)
-        found = seams_of(image)
-        assert 0.8 < found["ratio"] < 1.25
-        accused += found["p"] < 0.05
-        image[..., 64:128, :] += 0.1
-        stepped = seams_of(image)
-        assert stepped["ratio"] > found["ratio"] * 1.03
-        assert stepped["p"] < 0.01
-    assert accused <= 2
-
-
-@pytest.mark.parametrize("axis", [0, 2])
-def test_a_movie_or_stack_of_one_structure_is_not_accused_and_its_seam_is_found(axis):
-    shape = [1, 1, 1, 128, 192]
-    shape[axis] = 20
-    accused = 0
-    for seed in range(20):
-        structure = smooth(seed, (1, 1, 1, 128, 192))
-        movie = structure + 0.3 * structure.std() * np.random.default_rng(seed).normal(size=shape)
-        found = seams_of(movie)
-        accused += found["p"] < 0.05
-        movie[..., 64:128] += 0.3
-        assert seams_of(movie)["p"] < 0.05
-    assert accused <= 2
-    assert found["segments"] == 7  # of 64 pixels, however many planes show them
-
-
-def test_a_blended_seam_is_found_by_its_flatness():
-    image = smooth()
-    for border in (64, 128, 192):
-        image[..., border - 1 : border + 1] = image[..., border - 1 : border + 1].mean(axis=-1, keepdims=True)
-    found = seams_of(image)
-    assert found["ratio"] < 0.9
-    assert found["p"] < 0.01
-
-
-def test_seams_that_cannot_be_measured_are_null_with_a_reason():
-    assert seams_of(smooth(shape=(1, 1, 1, 60, 64))) == {
-        "ratio": None, "p": None, "segments": 0, "reason": "no shard of this image has a neighbour, so there is no border",
-    }  # fmt: skip
-    constant = seams_of(np.zeros((1, 1, 1, 128, 64)))
-    assert constant["ratio"] is None
-    assert constant["reason"] == "the image is constant around its borders"

@@ -23,6 +23,7 @@ from cvdm_core.nights.driver import TIMED_OUT, Job
 from cvdm_core.nights.night import run_night
 from cvdm_core.nights.tonight import read_tonight, tonight_file
 from cvdm_core.records.receipts import failure_path, write_json
+from cvdm_core.report.card import card_file
 from cvdm_core.sheet import read_sheet
 
 
@@ -89,6 +90,22 @@ def test_failures_ask_for_a_person_and_what_was_cut_short_does_not(
     came = last(config)
     assert (came.restored, came.unfinished, [failure.subject for failure in came.failed]) == (("a",), ("c",), ["b"])
     assert told[0][1] and "b, ingest, damaged input: b.tif: copy it again." in told[0][0]
+
+
+@pytest.mark.parametrize(("unlike", "named"), [("b", "b"), ("ab", "a, b"), ("abc", "a, b and 1 more")])
+def test_inputs_that_the_model_does_not_know_are_named_and_ask_for_nobody(
+    config: Config, planned: list[Job], told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch, unlike: str, named: str
+) -> None:
+    def drive(course: Course) -> int:
+        for name in "abc":
+            write_json(card_file(config, name), {"unlike": "It is darker." if name in unlike else ""})
+        return finish(config, *"abc")(course)
+
+    monkeypatch.setattr(night, "NAMED", 2)
+    monkeypatch.setattr(night, "_drive", drive)
+    assert run_night(config, ORDER) == 0
+    remark = f"Inputs that look like nothing that their model was trained on: {named}; their pages say what differs."
+    assert remark in last(config).remarks and remark in told[0][0] and not told[0][1]
 
 
 def failed(config: Config, subject: str, kind: str, stage: str = "ingest") -> Path:
