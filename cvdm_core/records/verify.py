@@ -66,16 +66,19 @@ def verify(folders: Sequence[Path], check_store: Callable[[Path], None] | None =
     Returns
     -------
     list of str
-        One sentence for each problem, naming the store and the file; empty if all is well.
+        One sentence for each problem, naming the store and the file, also for what cannot be read; empty if all is well.
     """
-    problems: list[str] = []
+    receipts, stores, problems = _find(folders)
     tally = tally or Tally()
     claimed: set[Path] = set()
-    for receipt in sorted(path for folder in folders for path in _receipts(folder)):
+    for receipt in receipts:
         try:
             content = read_json(receipt)
         except UserError as error:
             problems.append(str(error))
+            continue
+        except OSError as error:
+            problems.append(_unreadable(receipt, error))
             continue
         if "stage" not in content or not isinstance(content.get("wrote"), Mapping):
             continue
@@ -83,11 +86,14 @@ def verify(folders: Sequence[Path], check_store: Callable[[Path], None] | None =
         for name, record in _where_now(receipt, content):
             claimed.add(Path(name).resolve())
             tally.stores += name.endswith(STORE)
-            found = _check(Path(name), record, receipt, tally)
+            try:
+                found = _check(Path(name), record, receipt, tally)
+                if check_store and name.endswith(STORE) and Path(name).is_dir():
+                    found += _structure(Path(name), check_store, found)
+            except OSError as error:
+                found = [_unreadable(name, error)]
             problems += found
-            if check_store and name.endswith(STORE) and Path(name).is_dir():
-                problems += _structure(Path(name), check_store, found)
-    for store in sorted(path for folder in folders for path in _stores(folder)):
+    for store in stores:
         if store.resolve() in claimed:
             continue
         if store.name.endswith(STORE):
@@ -97,10 +103,38 @@ def verify(folders: Sequence[Path], check_store: Callable[[Path], None] | None =
     return problems
 
 
-def _walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+def _find(folders: Sequence[Path]) -> tuple[list[Path], list[Path], list[str]]:
+    """Return what may be receipts, the stores, and a sentence for each place that cannot be looked into: nobody knows what lies there."""
+    receipts: list[Path] = []
+    stores: list[Path] = []
+    links = list(folders)
+    closed: list[OSError] = []
+    for folder in folders:
+        for place, inner, files in _walk(folder, closed.append):
+            shown = [place / name for name in files if not name.startswith(".")]
+            receipts += (path for path in shown if path.suffix == ".json")
+            stores += (place / name for name in inner if name.endswith((STORE, PARTIAL)))
+            links += (path for path in shown if path.is_symlink())
+    problems = [
+        f"{link}: this link leads nowhere, so what lies behind it was not checked; mount its disk again, or delete the link."
+        for link in links
+        if link.is_symlink() and not os.path.exists(link)  # noqa: PTH110 - Path.exists raises where the way there is closed
+    ]
+    problems += (_unreadable(error.filename, error) for error in closed if not isinstance(error, FileNotFoundError))
+    return sorted(receipts), sorted(stores), problems
+
+
+def _unreadable(name: str | Path, error: OSError) -> str:
+    return (
+        f"{name} cannot be read ({error.strerror}), so it was not checked; mend its permissions, or, if the disk is damaged, run the stage "
+        "that writes it again."
+    )
+
+
+def _walk(folder: Path, report: Callable[[OSError], None]) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Walk below a folder, also where links lead to folders on other disks; each is walked once, or links to above would never end."""
     seen: set[str] = set()
-    for name, folders, files in os.walk(folder, followlinks=True):
+    for name, folders, files in os.walk(folder, onerror=report, followlinks=True):
         if (real := os.path.realpath(name)) in seen:
             folders.clear()
             continue
@@ -108,16 +142,6 @@ def _walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield Path(name), folders, files
         folders[:] = [name for name in folders if not name.endswith((STORE, PARTIAL))]
-
-
-def _receipts(folder: Path) -> Iterator[Path]:
-    for place, _, files in _walk(folder):
-        yield from (place / name for name in files if name.endswith(".json") and not name.startswith("."))
-
-
-def _stores(folder: Path) -> Iterator[Path]:
-    for place, folders, _ in _walk(folder):
-        yield from (place / name for name in folders if name.endswith((STORE, PARTIAL)))
 
 
 def _where_now(receipt: Path, content: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -132,6 +156,8 @@ def _where_now(receipt: Path, content: Mapping[str, Any]) -> list[tuple[str, Any
 def _structure(store: Path, check_store: Callable[[Path], None], known: list[str]) -> list[str]:
     try:
         check_store(store)
+    except OSError as error:
+        return [] if known else [_unreadable(store, error)]
     except UserError as error:
         # A file that is missing or cut off was named already; a wrong key inside a file was not.
         named = any(f"{store}: {word} " in problem for problem in known for word in str(error).split())
@@ -150,18 +176,24 @@ def _check(path: Path, record: Any, receipt: Path, tally: Tally) -> list[str]:
     problems = []
     for name, (size, checksum) in files.items():
         problems += _check_file(path / name, size, checksum, f"{path}: {name}", tally)
-    surplus = [name for name in files_below(path) if name not in files]
+    try:
+        surplus = [name for name in files_below(path) if name not in files]
+    except OSError as error:
+        return problems or [_unreadable(error.filename, error)]
     return problems + [f"{path}: {name} is not in {receipt}; delete it, or run the stage again." for name in surplus]
 
 
 def _check_file(path: Path, size: int | None, checksum: str, name: str, tally: Tally) -> list[str]:
-    if not path.is_file():
-        return [f"{name} is missing; run the stage that writes it again."]
-    found = path.stat().st_size
-    tally.files += 1
-    tally.bytes += found
-    if size is not None and found != size:
-        return [f"{name} has {found} bytes instead of {size}; run the stage that writes it again."]
-    if (sha256_file if size is None else checksum_file)(path) != checksum:
-        return [f"{name} has changed since it was written; run the stage that writes it again."]
+    try:
+        if not path.is_file():
+            return [f"{name} is missing; run the stage that writes it again."]
+        found = path.stat().st_size
+        tally.files += 1
+        tally.bytes += found
+        if size is not None and found != size:
+            return [f"{name} has {found} bytes instead of {size}; run the stage that writes it again."]
+        if (sha256_file if size is None else checksum_file)(path) != checksum:
+            return [f"{name} has changed since it was written; run the stage that writes it again."]
+    except OSError as error:
+        return [_unreadable(name, error)]
     return []

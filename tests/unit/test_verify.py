@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,6 +150,41 @@ def test_every_planted_fault_is_found(place: Path, fault: str) -> None:
     assert problems
     assert any(words in problem for problem in problems), problems
     assert all("\n" not in problem for problem in problems)
+
+
+def test_a_file_on_a_damaged_disk_is_named_and_the_others_are_checked_all_the_same(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(path: Path) -> str:
+        if path == STORE / SHARD:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return checksum_file(path)
+
+    monkeypatch.setattr("cvdm_core.records.verify.checksum_file", read)
+    _flip(Path("models/cvdm/weights.safetensors"))
+    unreadable, changed = sorted(check(), reverse=True)
+    assert unreadable.startswith(f"{STORE}: {SHARD} cannot be read (Input/output error), so it was not checked")
+    assert "weights.safetensors" in changed and "has changed" in changed
+
+
+@pytest.mark.parametrize("folder", ["results", "results/cells", str(STORE / "1")])
+def test_a_folder_that_may_not_be_read_is_not_passed_over(place: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    scandir = os.scandir
+
+    def scan(path: str) -> Any:
+        if str(path) == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", scan)
+    (problem,) = check()
+    assert problem.startswith(f"{folder} cannot be read (Permission denied), so it was not checked")
+
+
+@pytest.mark.parametrize("folder", ["results", "results/cells"])
+def test_a_linked_folder_whose_disk_is_gone_is_not_passed_over(place: Path, folder: str) -> None:
+    shutil.rmtree(folder)
+    Path(folder).symlink_to(place / "not_mounted")
+    (problem,) = check()
+    assert problem.startswith(f"{folder}: this link leads nowhere, so what lies behind it was not checked")
 
 
 def test_a_model_that_was_brought_along_under_another_name_is_checked_where_it_lies(place: Path) -> None:
