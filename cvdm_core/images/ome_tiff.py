@@ -65,7 +65,7 @@ def _tiles(store: Path, image: str, layout: Layout, level: int) -> Iterator[NDAr
                     where = f"row {top} and column {left} of t = {t}, c = {c}, z = {z}, level {level}"
                     raise UserError(f"{store / image}: the pixels at {where} are damaged ({error}); run `cvdm verify`.") from error
                 for start in range(0, pixels.shape[1], tile):
-                    yield pixels[:, start : start + tile]
+                    yield pixels[:, start : start + tile, None]  # with its one sample: tifffile takes a column for samples else
 
 
 def _description(multiscale: dict[str, Any], omero: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:

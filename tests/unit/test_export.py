@@ -71,6 +71,16 @@ def test_an_ome_tiff_has_the_stores_pixels_and_sizes(tmp_path: Path, dtype: str,
     assert not header.further
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1, 64, 1), (1, 2, 1, 40, 3), (2, 1, 3, 1, 33), (1, 1, 1, 1, 1)])
+def test_images_of_few_rows_or_columns_are_right_at_every_level(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    store = fill(tmp_path / "cells.ome.zarr", pixels(shape), settings())
+    export(store, tmp_path / "out.ome.tif")
+    with tifffile.TiffFile(tmp_path / "out.ome.tif") as tiff:
+        for number, level in enumerate(tiff.series[0].levels):
+            wanted = zarr.open_array(store / str(number), mode="r")
+            np.testing.assert_array_equal(level.asarray(squeeze=False).reshape(wanted.shape), wanted[:])
+
+
 def test_the_levels_are_the_stores_levels(tmp_path: Path) -> None:
     store, _ = make_store(tmp_path)
     export(store, tmp_path / "out.ome.tif")
