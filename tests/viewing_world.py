@@ -72,7 +72,7 @@ def make_acquisition(root: Path, restored: bool = True, truth: bool = True, form
     write_sheet(config.acquisitions, {NAME: Acquisition.model_validate(row)})
     fine = (*SHAPE[:3], SHAPE[3] * SCALE, SHAPE[4] * SCALE)
     arrays = {"input": pixels(SHAPE, "uint16", 1)}
-    write_picture(config, paths.raw_store(config, NAME), arrays["input"], fine=False, grouped=True)
+    write_picture(config, paths.raw_store(config, NAME), arrays["input"], fine=False, grouped=True, pixel_size_source="stated")
     if truth:
         arrays["truth"] = pixels(fine, "uint16", 2)
         write_picture(config, paths.target_store(config, NAME), arrays["truth"], fine=True, grouped=True)

@@ -102,14 +102,16 @@ class Scene:
 
     def describe(self) -> dict[str, Any]:
         """Return what the page needs to know, JSON-able. Lengths in micrometres, times in seconds."""
+        pictures = [_describe(picture) for picture in self.pictures().values()]
         return {
             "acquisition": self.row.acquisition,
             "model": self.config.model.name,
             "notes": self.notes(),
-            "pixel_size": f"{self.row.pixel_size_um:.4g} µm, {SOURCES.get(self.row.pixel_size_source, 'of unknown source')}",
+            # The store's, as the scale bars are: the sheet may have been changed since.
+            "pixel_size": next((found["pixel_size"] for found in pictures if found["key"] == "input" and "levels" in found), "not known now"),
             "missing_colour": list(MISSING),
             "sequential": colours(SEQUENTIAL, 256).tolist(),
-            "pictures": [_describe(picture) for picture in self.pictures().values()],
+            "pictures": pictures,
         }
 
 
@@ -132,6 +134,7 @@ def _describe(picture: Picture) -> dict[str, Any]:
             "size": dict(zip("tcz", layout.shape[:3], strict=True)),
             "channels": [clean(channel["label"]) for channel in channels],
             "windows": [[channel["window"][end] * linear["scale"] + linear["offset"] for end in ("start", "end")] for channel in channels],
+            "pixel_size": f"{steps[0]['scale'][4]:.4g} µm, {SOURCES.get(own.get('pixel_size_source'), 'of unknown source')}",
             "z_step_um": steps[0]["scale"][2] if units["z"] else None,
             "time_step_s": steps[0]["scale"][0] if units["t"] else None,
             "levels": [

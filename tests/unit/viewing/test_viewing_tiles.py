@@ -27,6 +27,16 @@ def test_tiles_hold_the_pixels(made: tuple[Config, dict[str, np.ndarray]], clien
             np.testing.assert_array_equal(np.frombuffer(body, picture["dtype"]).reshape(wanted.shape), wanted)
 
 
+def test_the_pixel_size_is_that_of_the_scale_bar_also_where_the_sheet_was_changed_since(tmp_path: Path) -> None:
+    config, _ = make_acquisition(tmp_path, restored=False, truth=False)
+    sheet = Path(config.acquisitions)
+    sheet.write_text(sheet.read_text().replace("\t0.1\tstated", "\t0.25\tmetadata"))
+    with serving(config) as server:
+        scene = json.loads(Client(server).ask("scene.json")[1])
+    assert scene["pictures"][0]["levels"][0]["pixel_um"] == [0.1, 0.1]
+    assert scene["pixel_size"] == "0.1 µm, stated by a person in the sample sheet"
+
+
 def test_integers_that_stand_for_real_numbers_are_shown_as_these(tmp_path: Path) -> None:
     config, arrays = make_acquisition(tmp_path, restored=False, truth=False)
     fine = np.repeat(np.repeat(arrays["input"], 2, 3), 2, 4)
