@@ -108,7 +108,9 @@ class Scene:
             "model": self.config.model.name,
             "notes": self.notes(),
             # The store's, as the scale bars are: the sheet may have been changed since.
-            "pixel_size": next((found["pixel_size"] for found in pictures if found["key"] == "input" and "levels" in found), "not known now"),
+            "pixel_size": next(
+                (found["pixel_size"] for found in pictures if found["key"] == "input" and "levels" in found), "not known now"
+            ),
             "missing_colour": list(MISSING),
             "sequential": colours(SEQUENTIAL, 256).tolist(),
             "pictures": pictures,

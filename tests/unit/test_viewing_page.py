@@ -153,6 +153,19 @@ def test_the_value_under_the_cursor_is_the_images(page: Page) -> None:
     page.browser.run("viewer.point(null)")
 
 
+def test_counts_are_shown_to_the_last_digit(page: Page) -> None:
+    shown = page.browser.run("import('./page/view.js').then(({number}) => [1234567, 65535, -3, 1234.5678, NaN].map(number))")
+    assert shown == ["1234567", "65535", "-3", "1234.6", "no value"]
+
+
+def test_a_screen_that_needs_more_tiles_than_there_is_room_for_is_drawn_all_the_same(page: Page) -> None:
+    page.browser.run("viewer.tiles.room = 10000")  # two tiles of the restored image
+    page.look(FINE_UM / 2, 5.0, 3.75, t=1, c=1, z=1)
+    rows, columns = range(30, 120), range(40, 160)
+    close(page.shown("restored", rows, columns), page.wanted("restored", page.arrays["restored"][1, 1, 1, 30:120, 40:160], 1))
+    page.browser.run("viewer.tiles.room = 384 * 2 ** 20")
+
+
 def test_the_display_window_can_be_set_and_reset(page: Page) -> None:
     page.look(FINE_UM / 4, 3.0, 3.0)
     rows = columns = range(50, 60)

@@ -1,7 +1,6 @@
 // Tiles from the server: fetched a few at a time, the newest wish first, and kept while there is room.
 
 const IN_FLIGHT = 6;
-const ROOM = 384 * 2 ** 20; // bytes, of pixels and of what is drawn from them
 const AGAIN_AFTER = 1500; // ms until a tile that could not be had is asked for again
 const ARRAYS = {
   uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int16: Int16Array, uint32: Uint32Array, int32: Int32Array,
@@ -9,6 +8,7 @@ const ARRAYS = {
 };
 
 export class Tiles {
+  room = 384 * 2 ** 20; // bytes, of pixels and of what is drawn from them; what is on the screen is kept even if it needs more
   #kept = new Map(); // in order of use
   #wanted = new Map(); // by panel
   #flying = new Set();
@@ -91,9 +91,12 @@ export class Tiles {
     this.#remove(address);
     this.#kept.set(address, tile);
     this.#bytes += size(tile);
-    for (const oldest of this.#kept.keys()) {
-      if (this.#bytes <= ROOM || oldest === address) break;
-      this.#remove(oldest);
+    if (this.#bytes <= this.room) return;
+    // What is wanted must stay: it would be fetched again at once, and push out what else is wanted, without end.
+    const wanted = new Set([...this.#wanted.values()].flatMap((requests) => requests.map((request) => request.address)));
+    for (const oldest of [...this.#kept.keys()]) {
+      if (this.#bytes <= this.room) break;
+      if (oldest !== address && !wanted.has(oldest)) this.#remove(oldest);
     }
   }
 

@@ -67,6 +67,8 @@ export function lengthLabel(um) {
   return `${Number(value.toPrecision(4))} ${unit}`;
 }
 
+// Counts whole, other values to five digits.
 export function number(value) {
+  if (Number.isInteger(value)) return String(value);
   return Number.isFinite(value) ? String(Number(value.toPrecision(5))) : "no value";
 }
