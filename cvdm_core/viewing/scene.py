@@ -136,7 +136,7 @@ def _describe(picture: Picture) -> dict[str, Any]:
             "size": dict(zip("tcz", layout.shape[:3], strict=True)),
             "channels": [clean(channel["label"]) for channel in channels],
             "windows": [[channel["window"][end] * linear["scale"] + linear["offset"] for end in ("start", "end")] for channel in channels],
-            "pixel_size": f"{steps[0]['scale'][4]:.4g} µm, {SOURCES.get(own.get('pixel_size_source'), 'of unknown source')}",
+            "pixel_size": f"{steps[0]['scale'][4]:.4g} µm, {SOURCES.get(own.get('pixel_size_source', ''), 'of unknown source')}",
             "z_step_um": steps[0]["scale"][2] if units["z"] else None,
             "time_step_s": steps[0]["scale"][0] if units["t"] else None,
             "levels": [
