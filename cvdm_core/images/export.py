@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ from cvdm_core.errors import UserError
 from cvdm_core.files import replacing
 from cvdm_core.images.layout import read_layout
 from cvdm_core.images.ome_tiff import write_ome_tiff
+from cvdm_core.images.omezarr_metadata import read_metadata
 from cvdm_core.images.validation import images, validate
 from cvdm_core.images.zipped import write_zip
 
@@ -19,7 +21,8 @@ TIFF_ENDINGS = (".tif", ".tiff")
 def export(store: Path, out: Path, image: str = "", overwrite: bool = False) -> None:
     """Write a published store, or one image of it, as one file; pixels are the same bit for bit.
 
-    Memory does not grow with the image. The file appears under its name when it is complete.
+    Memory does not grow with the image. The file appears under its name when it is complete. Where integers stand for real numbers, a note
+    on standard error says how they are to be read, since other programs do not know.
 
     Parameters
     ----------
@@ -52,7 +55,7 @@ def export(store: Path, out: Path, image: str = "", overwrite: bool = False) -> 
     validate(store)
     if image not in (names := images(store)):
         raise UserError(f"{store}: there is no image {image!r} in it, only {', '.join(map(repr, names))}.")
-    layout = read_layout(store, image)
+    layout, linear = read_layout(store, image), read_metadata(store, image)[2].get("intensity_map")
     if ending == ".ozx" and layout.format != "0.5":
         raise UserError(f"{store}: an .ozx holds OME-Zarr 0.5, and this is {layout.format}; export it as .ome.tif instead.")
     with replacing(out) as partial, _unchanged(store, before):
@@ -60,6 +63,12 @@ def export(store: Path, out: Path, image: str = "", overwrite: bool = False) -> 
             write_zip(store / image, partial)
         else:
             write_ome_tiff(store, image, partial)
+    if linear:
+        print(
+            f"note: {out}: its integers stand for real numbers, which other programs do not compute by themselves: "
+            f"value = stored * {linear['scale']:.8g} + {linear['offset']:.8g}.",
+            file=sys.stderr,
+        )
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def validate(store: Path, files: Iterable[str] | None = None) -> None:
             raise UserError(f"{store / image}: {problem}; delete the store and run the stage that makes it again.")
         expected |= _check_files(store, image, layout)
     if surplus := [name for name in (files_below(store) if files is None else files) if name not in expected]:
-        raise UserError(f"{store}: {surplus[0]} does not belong to the store; delete the store and run the stage again.")
+        raise UserError(f"{store}: {surplus[0]} does not belong to the store; delete this file, then run the same command again.")
 
 
 def images(store: Path) -> list[str]:

@@ -112,6 +112,23 @@ def test_names_from_files_survive_and_unknown_steps_are_left_out(tmp_path: Path)
     assert not {"PhysicalSizeZ", "TimeIncrement"} & set(image["Pixels"])
 
 
+@pytest.mark.parametrize("ending", [".ozx", ".ome.tif"])
+def test_it_says_how_integers_that_stand_for_real_numbers_are_read(tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]) -> None:
+    store, _ = make_store(tmp_path, attributes={"intensity_map": {"scale": 0.0625, "offset": -7.5}})
+    export(store, tmp_path / f"out{ending}")
+    assert f"out{ending}: its integers stand for real numbers" in (said := capsys.readouterr().err)
+    assert said.endswith("value = stored * 0.0625 + -7.5.\n")
+
+
+def test_what_a_file_manager_left_in_a_store_is_no_reason_to_delete_the_store(tmp_path: Path) -> None:
+    store, _ = make_store(tmp_path)
+    (store / ".DS_Store").touch()
+    with pytest.raises(UserError, match=r"\.DS_Store does not belong to the store; delete this file, then run the same command again\."):
+        export(store, tmp_path / "out.ozx")
+    (store / ".DS_Store").unlink()
+    export(store, tmp_path / "out.ozx")
+
+
 def test_large_images_become_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, array = make_store(tmp_path)
     monkeypatch.setattr(ome_tiff, "CLASSIC_BYTES", array.nbytes)
