@@ -237,3 +237,34 @@ def test_it_follows_a_workflow_that_goes_on(browser: Browser, tmp_path: Path) ->
         assert "Not restored" in browser.run("document.getElementById('notes').textContent")
         browser.go("about:blank")
     browser.messages.clear()  # the refused requests were meant
+
+
+def test_an_image_that_is_written_anew_is_shown_whole_and_at_a_plane_that_it_has(browser: Browser, tmp_path: Path) -> None:
+    config, arrays = make_acquisition(tmp_path, restored=False, truth=False)
+    page = Page(browser, config, arrays)
+    store, aside = paths.raw_store(config, NAME), tmp_path / "aside"
+    store.rename(aside)
+    store.mkdir()
+    with serving(config) as server:
+        browser.go(server.url)
+        browser.wait("window.viewer && viewer.settled")
+        assert "written anew" in browser.run("viewer.panels[0].find('.problem').textContent")
+        store.rmdir()
+        aside.rename(store)
+        browser.run("viewer.load()")
+        page.settle()
+        drawn = page.canvas("input")[..., 3] > 0
+        assert max(drawn.any(1).mean(), drawn.any(0).mean()) > 0.98, "it fills the panel along one side"
+        page.look(FINE_UM / 2, 5.0, 3.75, c=1, z=2, t=1)
+        shutil.rmtree(store)
+        write_picture(config, store, arrays["input"][:1, :, :2], fine=False, grouped=True)
+        browser.run("viewer.load()")
+        page.settle()
+        assert browser.run("['z', 't'].map((axis) => document.getElementById(`${axis}-text`).textContent)") == [
+            "2 of 2 (0.3 µm)",
+            "1 of 1 (0 s)",
+        ]
+        rows, columns = range(30, 50), range(40, 60)
+        close(page.shown("input", rows, columns), page.wanted("input", arrays["input"][0, 1, 1, 30:50, 40:60], 1))
+        browser.go("about:blank")
+    browser.messages.clear()  # a tile may have been asked for while there was none

@@ -13,7 +13,9 @@ class Viewer {
   view = new View();
   panels = [];
   scene = null;
+  steps = {}; // by axis: planes, step, unit
   #text = "";
+  #fitted = false;
   #hidden = new Set(); // keys of the images that are not shown
   #known = new Set();
   #frame = 0;
@@ -46,13 +48,12 @@ class Viewer {
       byId("notes").textContent = "The server does not answer; start `cvdm view` again and open the address that it prints.";
       return;
     }
-    const first = this.scene === null;
     this.scene = JSON.parse(text);
     byId("notes").textContent = this.scene.notes.join(" ");
     if (text === this.#text) return;
     this.#text = text;
     this.#build();
-    if (first) this.fit();
+    if (!this.#fitted) this.fit();
     this.redraw();
   }
 
@@ -104,7 +105,8 @@ class Viewer {
       byId(`${axis}-control`).hidden = picture.size[axis] < 2;
     }
     this.steps = { z: [picture.size.z, picture.z_step_um, "µm"], t: [picture.size.t, picture.time_step_s, "s"] };
-    this.go({});
+    const { c, z, t } = this.view; // the image may have had more planes before
+    this.go({ c: Math.min(c, picture.channels.length - 1), z: Math.min(z, picture.size.z - 1), t: Math.min(t, picture.size.t - 1) });
   }
 
   go(place) {
@@ -128,6 +130,7 @@ class Viewer {
     const panel = this.panels.find(({ field }) => field);
     this.#arrange();
     if (panel) this.view.fit(panel.field, panel.canvas.clientWidth, panel.canvas.clientHeight);
+    this.#fitted ||= panel !== undefined;
     this.redraw();
   }
 
