@@ -17,6 +17,7 @@ from cvdm_core.images.layout import Layout, read_layout
 from cvdm_core.images.omezarr_metadata import read_metadata
 
 CLASSIC_BYTES = 4_000_000_000  # above, offsets of 32 bits might not do, should nothing be compressible
+PAGE_BYTES = 500  # what a page needs beside its pixels: a long series of small planes is mostly that
 CENTIMETRE_UM = 1e4
 
 
@@ -33,7 +34,9 @@ def write_ome_tiff(store: Path, image: str, path: Path) -> None:
     """
     layout = read_layout(store, image)
     multiscale, omero, extra = read_metadata(store, image)
-    size = sum(int(np.prod(layout.level_shape(level))) for level in range(layout.levels)) * layout.dtype.itemsize
+    planes = int(np.prod(layout.shape[:3]))
+    planes_yx = (layout.level_shape(level)[3:] for level in range(layout.levels))
+    size = planes * sum(rows * columns * layout.dtype.itemsize + PAGE_BYTES for rows, columns in planes_yx)
     common: dict[str, Any] = {"tile": (layout.chunk, layout.chunk), "compression": "zlib", "maxworkers": 1, "photometric": "minisblack"}
     common["predictor"] = layout.dtype.kind in "iu"
     with tifffile.TiffWriter(path, bigtiff=size > CLASSIC_BYTES, ome=True) as tiff:

@@ -138,6 +138,16 @@ def test_large_images_become_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert read_tiff(tmp_path / "out.ome.tif")[0].tobytes() == array.tobytes()
 
 
+def test_a_long_series_of_small_planes_becomes_bigtiff_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = pixels((60, 1, 1, 24, 24), "uint8")
+    store = fill(tmp_path / "a.ome.zarr", array, settings(), grouped=True)
+    export(store, tmp_path / "classic.ome.tif")
+    monkeypatch.setattr(ome_tiff, "CLASSIC_BYTES", (tmp_path / "classic.ome.tif").stat().st_size - 1)
+    export(store, tmp_path / "large.ome.tif")
+    with tifffile.TiffFile(tmp_path / "classic.ome.tif") as classic, tifffile.TiffFile(tmp_path / "large.ome.tif") as large:
+        assert (classic.is_bigtiff, large.is_bigtiff) == (False, True)
+
+
 def test_an_ozx_holds_the_stores_files_as_rfc_9_asks(restored: Path, tmp_path: Path) -> None:
     export(restored, tmp_path / "out.ozx")
     with zipfile.ZipFile(tmp_path / "out.ozx") as archive:
