@@ -123,7 +123,7 @@ def _channels(info: ImageInfo, dtype: np.dtype[Any]) -> list[dict[str, Any]]:
 def display_windows(folder: Path, path_in_store: str = "") -> tuple[tuple[float, float], ...]:
     """Return the intensities to show as black and white, by channel: percentiles 0.1 and 99.9 of the coarsest level.
 
-    At most 16 planes of each channel are read, evenly spread over t and z.
+    Where these are the same, white is the largest value. At most 16 planes of each channel are read, evenly spread over t and z.
     """
     layout = read_layout(folder, path_in_store)
     coarsest = StoredLevel(folder, path_in_store, layout.levels - 1)
@@ -134,6 +134,8 @@ def display_windows(folder: Path, path_in_store: str = "") -> tuple[tuple[float,
     for channel in range(layout.shape[1]):
         pixels = np.concatenate([np.ravel(coarsest.read(number // depth, channel, number % depth, y, x)) for number in planes])
         low, high = np.percentile(finite, WINDOW_PERCENTILES) if (finite := pixels[np.isfinite(pixels)]).size else (0.0, 1.0)
+        if high == low:
+            high = finite.max()  # a few bright pixels on a flat ground
         windows.append((float(low), float(high) if high > low else float(low) + 1.0))
     return tuple(windows)
 

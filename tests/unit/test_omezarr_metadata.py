@@ -80,3 +80,12 @@ def test_windows_show_the_bulk_of_the_pixels(tmp_path: Path) -> None:
     nothing = np.full((1, 1, 1, 32, 32), np.nan, np.float32)
     fill(tmp_path / "b", nothing, settings())
     assert display_windows(tmp_path / "b") == ((0.0, 1.0),)
+
+
+def test_a_few_bright_spots_on_nothing_are_not_all_white(tmp_path: Path) -> None:
+    array = np.zeros((1, 1, 1, 256, 256), np.uint16)
+    array[..., 128:130, 64:66] = 4000
+    array[..., 40:44, 200:204] = 90
+    fill(tmp_path / "a", array, settings(chunk=128, shard=128))
+    ((low, high),) = display_windows(tmp_path / "a")
+    assert (low, high) == (0.0, 4000.0)
