@@ -73,14 +73,14 @@ class MovedPlanes:
         self._planes.check_complete()
 
     def read(self, t: int, c: int, z: int, y: slice, x: slice) -> NDArray[Any]:
-        """Return a region of a plane moved back, rounded and clipped to the file's data type."""
+        """Return a region of a plane moved back, rounded and clipped to the file's data type; a mask stays one."""
         shape, dtype = self.header.shape[3:], self.header.dtype
         moved = read_moved(
             lambda rows, columns: self._planes.read(t, c, z, rows, columns), shape, self._moves[c].enlarged(self._scale), (y, x)
         )
-        if dtype.kind in "iu" and moved.dtype != dtype:
-            limits = np.iinfo(dtype)
-            moved = np.clip(np.rint(moved), limits.min, limits.max)
+        if dtype.kind in "iub" and moved.dtype != dtype:
+            lowest, highest = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+            moved = np.clip(np.rint(moved), lowest, highest)
         pixels: NDArray[Any] = moved.astype(dtype)
         return pixels
 
@@ -197,10 +197,10 @@ def _intensities(planes: Sequence[Plane], move: Similarity) -> dict[str, Any]:
     x, y = (np.concatenate([pair[side] for pair in smoothed]) for side in (0, 1))
     saturated = {"input": _saturated(_pieces(planes, "input")), "target": _saturated(_pieces(planes, "target"))}
     low, high = np.percentile(x, (0.5, 99.5))
-    if not high > low or not np.ptp(y) > 0:
+    inside = (low <= x) & (x <= high)
+    if len(np.unique(x[inside])) < 3 or not np.ptp(y[inside]) > 0:  # of one bright spot in an empty field, nothing may be left
         return {"saturated": saturated}
     u = (x - (low + high) / 2) * 2 / (high - low)
-    inside = abs(u) <= 1
     rise, middle = np.polyfit(u[inside], y[inside], 1)
     bend = np.polyfit(u[inside], y[inside], 2)[0]
     slope = rise * 2 / (high - low)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from store_tree import config_of, row_of, write_ome_tiff
 
@@ -188,6 +189,34 @@ def test_a_target_that_lies_far_off_is_refused_with_the_figure(tmp_path: Path, m
     with pytest.raises(UserError, match=f"^cells: the target is .*{figure}") as caught:
         open_pairs(config, [row], "train")
     assert "\n" not in str(caught.value)
+
+
+def test_a_mask_that_is_moved_back_stays_a_mask(tmp_path: Path) -> None:
+    move = Similarity(2.4, -1.2)
+    row = row_of("cells", write_ome_tiff(tmp_path / "a.tif", pair(move)[0][None, None, None], 0.1), tmp_path / "b.tif")
+    tifffile.imwrite(tmp_path / "b.tif", spots(move, 1 / SCALE, 0.8) > 0.3)
+    config = config_of(tmp_path, row, chunk=64, shard=128)
+    ingest(config, "cells")
+    stored = open_image(paths.target_store(config, "cells"))
+    certificate = read_certificate(stored)
+    assert certificate is not None
+    assert certificate.verdict == "corrected"
+    y, x = (slice(*(SCALE * end for end in span)) for span in certificate.valid)
+    assert (stored.values[0, 0, 0] != (spots(Similarity(), 1 / SCALE, 0.8) > 0.3))[y, x].mean() < 0.01
+
+
+def test_one_spot_in_an_empty_field_has_no_intensities_to_compare(tmp_path: Path) -> None:
+    y, x = np.mgrid[:1024, :1024]
+    apart = (y - 512) ** 2 + (x - 512) ** 2
+    input = np.random.default_rng(0).poisson(400 * np.exp(-apart / 32) + 5).astype(np.uint16)
+    target = np.where(apart < 2, 5000, 0).astype(np.uint16)
+    row = row_of("cells", *(write_ome_tiff(tmp_path / f"{name}.tif", image[None, None, None], 0.1)
+                            for name, image in (("a", input), ("b", target))))  # fmt: skip
+    config = config_of(tmp_path, row, chunk=256, shard=512)
+    ingest(config, "cells")
+    certificate = read_certificate(open_image(paths.target_store(config, "cells")))
+    assert certificate is not None
+    assert (certificate.channels[0].slope, certificate.channels[0].r2) == (None, None)
 
 
 def test_intensities_and_saturation_are_measured(tmp_path: Path) -> None:
