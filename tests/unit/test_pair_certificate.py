@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from store_tree import config_of, row_of, write_ome_tiff
 
 from cvdm_core import paths
+from cvdm_core.acquisitions.certify import judge
 from cvdm_core.acquisitions.ingest import ingest
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
@@ -92,6 +93,27 @@ def test_what_shows_nothing_in_common_has_no_displacement() -> None:
         found = register([plane(image, target)], plane(image, target))
         assert found.similarity is None
         assert np.isnan(found.uncertainty)
+
+
+@pytest.mark.parametrize("middle", [(165, 200), (284, 207)])
+def test_one_cell_in_an_empty_field_is_not_taken_for_a_magnification(middle: tuple[int, int]) -> None:
+    random = np.random.default_rng(0)
+    p = random.uniform(-10, 10, (20, 2)) + middle
+
+    def cell(edge: int, pixel: float, sigma: float) -> NDArray[np.float64]:
+        grid = (np.arange(edge) + 0.5) * pixel - 0.5
+        rows, columns = (np.exp(-((grid - part[:, None]) ** 2) / (2 * sigma**2)) for part in p.T)
+        return rows.T @ columns
+
+    both = plane(random.poisson(cell(512, 1.0, 1.6) * 60 + 5) * 2.0 + 100, cell(512 * SCALE, 1 / SCALE, 0.8) * 4000 + 200)
+    verdict, reason, move = judge(register([both], both), both.shape)
+    assert (verdict, move) == ("aligned", Similarity()), reason
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_lines_have_no_displacement_that_can_be_measured(rows: int) -> None:
+    line = np.random.default_rng(0).poisson(50, (rows, 300))
+    assert register([plane(line, line)], plane(line, line)).similarity is None
 
 
 # Moving back
