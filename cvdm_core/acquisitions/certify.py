@@ -95,11 +95,13 @@ def certify(raw: Path, target: Path, row: Acquisition) -> Certified:
     """
     levels = _levels(raw), _levels(target)
     measured = [_channel(*levels, channel, name, row) for channel, name in enumerate(_names(row, levels[0][0].shape[1]))]
+    worst = max((channel.verdict for channel in measured), key=_severity)
+    if worst == "refused":  # then both images are stored as they are
+        measured = [replace(channel, moved=None) for channel in measured]
     moves = tuple(Similarity(*channel.moved) if channel.moved else Similarity() for channel in measured)
     shape = levels[0][0].shape[3:]
     parts = [move.valid(shape) for move in moves]
     (y, x) = ((max(part[axis].start for part in parts), min(part[axis].stop for part in parts)) for axis in (0, 1))
-    worst = max((channel.verdict for channel in measured), key=_severity)
     overlap = max(y[1] - y[0], 0) * max(x[1] - x[0], 0) / math.prod(shape)
     pixel_nm = round(1000 * float(row.pixel_size_um or math.nan), DIGITS)
     certificate = Certificate(worst, _sentence(row, worst, measured), (y, x), round(overlap, DIGITS), pixel_nm, tuple(measured))
@@ -183,7 +185,9 @@ def _sentence(row: Acquisition, worst: Verdict, channels: Sequence[ChannelCertif
     if worst == "not measurable":
         return f"{row.acquisition}: the alignment of input and target cannot be measured ({channel.reason}{where}); look at the two images."
     if worst == "corrected":
-        return f"{row.acquisition}: the target is {channel.reason}{where} and was moved back by interpolation."
+        unknown = [channel.channel for channel in channels if channel.verdict == "not measurable"]
+        beside = f"; of {', '.join(unknown)} the alignment cannot be measured, so look at the two images there" if unknown else ""
+        return f"{row.acquisition}: the target is {channel.reason}{where} and was moved back by interpolation{beside}."
     return (
         f"{row.acquisition}: the target is {channel.reason}{where}; more than {MOST_SHIFT_PX:g} pixels, {MOST_ROTATION_MRAD:g} mrad or "
         f"{100 * MOST_SCALE_ERROR:g} % is not corrected, so name the right target, mend its pixel size, or take it from the sheet."

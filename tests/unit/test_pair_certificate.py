@@ -213,6 +213,33 @@ def test_a_target_that_lies_far_off_is_refused_with_the_figure(tmp_path: Path, m
     assert "\n" not in str(caught.value)
 
 
+def two_channels(folder: Path, first: tuple[Image, Image], second: tuple[Image, Image]) -> Config:
+    tiffs = [write_ome_tiff(folder / f"{name}.tif", np.stack(images)[None, :, None], 0.1 / part)
+             for name, images, part in (("a", (first[0], second[0]), 1), ("b", (first[1], second[1]), SCALE))]  # fmt: skip
+    return config_of(folder, row_of("cells", *tiffs), chunk=64, shard=128)
+
+
+def test_no_channel_of_a_refused_pair_is_moved(tmp_path: Path) -> None:
+    first, second = pair(Similarity(2.0, -1.0)), pair(Similarity(-9.3, 4.1))
+    config = two_channels(tmp_path, first, second)
+    ingest(config, "cells")
+    stored = open_image(paths.target_store(config, "cells"))
+    np.testing.assert_array_equal(stored.values[0, :, 0], [first[1], second[1]])
+    certificate = read_certificate(stored)
+    assert certificate is not None
+    assert (certificate.verdict, certificate.overlap) == ("refused", 1.0)
+    assert [channel.moved for channel in certificate.channels] == [None, None]
+
+
+def test_a_channel_that_cannot_be_measured_is_named_where_another_one_was_moved(tmp_path: Path) -> None:
+    first, second = pair(Similarity(2.0, -1.0)), pair(Similarity(2.0, -1.0))
+    config = two_channels(tmp_path, first, (np.full_like(second[0], 100), second[1]))
+    ingest(config, "cells")
+    certificate = read_certificate(open_image(paths.target_store(config, "cells")))
+    assert certificate is not None
+    assert "moved back by interpolation; of channel 1 the alignment cannot be measured" in certificate.sentence
+
+
 def test_a_mask_that_is_moved_back_stays_a_mask(tmp_path: Path) -> None:
     move = Similarity(2.4, -1.2)
     row = row_of("cells", write_ome_tiff(tmp_path / "a.tif", pair(move)[0][None, None, None], 0.1), tmp_path / "b.tif")
