@@ -73,14 +73,14 @@ class MovedPlanes:
         self._planes.check_complete()
 
     def read(self, t: int, c: int, z: int, y: slice, x: slice) -> NDArray[Any]:
-        """Return a region of a plane moved back, rounded and clipped to the file's data type."""
+        """Return a region of a plane moved back, rounded and clipped to the file's data type; a mask stays one."""
         shape, dtype = self.header.shape[3:], self.header.dtype
         moved = read_moved(
             lambda rows, columns: self._planes.read(t, c, z, rows, columns), shape, self._moves[c].enlarged(self._scale), (y, x)
         )
-        if dtype.kind in "iu" and moved.dtype != dtype:
-            limits = np.iinfo(dtype)
-            moved = np.clip(np.rint(moved), limits.min, limits.max)
+        if dtype.kind in "iub" and moved.dtype != dtype:
+            lowest, highest = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+            moved = np.clip(np.rint(moved), lowest, highest)
         pixels: NDArray[Any] = moved.astype(dtype)
         return pixels
 
@@ -95,11 +95,13 @@ def certify(raw: Path, target: Path, row: Acquisition) -> Certified:
     """
     levels = _levels(raw), _levels(target)
     measured = [_channel(*levels, channel, name, row) for channel, name in enumerate(_names(row, levels[0][0].shape[1]))]
+    worst = max((channel.verdict for channel in measured), key=_severity)
+    if worst == "refused":  # then both images are stored as they are
+        measured = [replace(channel, moved=None) for channel in measured]
     moves = tuple(Similarity(*channel.moved) if channel.moved else Similarity() for channel in measured)
     shape = levels[0][0].shape[3:]
     parts = [move.valid(shape) for move in moves]
     (y, x) = ((max(part[axis].start for part in parts), min(part[axis].stop for part in parts)) for axis in (0, 1))
-    worst = max((channel.verdict for channel in measured), key=_severity)
     overlap = max(y[1] - y[0], 0) * max(x[1] - x[0], 0) / math.prod(shape)
     pixel_nm = round(1000 * float(row.pixel_size_um or math.nan), DIGITS)
     certificate = Certificate(worst, _sentence(row, worst, measured), (y, x), round(overlap, DIGITS), pixel_nm, tuple(measured))
@@ -183,7 +185,9 @@ def _sentence(row: Acquisition, worst: Verdict, channels: Sequence[ChannelCertif
     if worst == "not measurable":
         return f"{row.acquisition}: the alignment of input and target cannot be measured ({channel.reason}{where}); look at the two images."
     if worst == "corrected":
-        return f"{row.acquisition}: the target is {channel.reason}{where} and was moved back by interpolation."
+        unknown = [channel.channel for channel in channels if channel.verdict == "not measurable"]
+        beside = f"; of {', '.join(unknown)} the alignment cannot be measured, so look at the two images there" if unknown else ""
+        return f"{row.acquisition}: the target is {channel.reason}{where} and was moved back by interpolation{beside}."
     return (
         f"{row.acquisition}: the target is {channel.reason}{where}; more than {MOST_SHIFT_PX:g} pixels, {MOST_ROTATION_MRAD:g} mrad or "
         f"{100 * MOST_SCALE_ERROR:g} % is not corrected, so name the right target, mend its pixel size, or take it from the sheet."
@@ -197,10 +201,10 @@ def _intensities(planes: Sequence[Plane], move: Similarity) -> dict[str, Any]:
     x, y = (np.concatenate([pair[side] for pair in smoothed]) for side in (0, 1))
     saturated = {"input": _saturated(_pieces(planes, "input")), "target": _saturated(_pieces(planes, "target"))}
     low, high = np.percentile(x, (0.5, 99.5))
-    if not high > low or not np.ptp(y) > 0:
+    inside = (low <= x) & (x <= high)
+    if len(np.unique(x[inside])) < 3 or not np.ptp(y[inside]) > 0:  # of one bright spot in an empty field, nothing may be left
         return {"saturated": saturated}
     u = (x - (low + high) / 2) * 2 / (high - low)
-    inside = abs(u) <= 1
     rise, middle = np.polyfit(u[inside], y[inside], 1)
     bend = np.polyfit(u[inside], y[inside], 2)[0]
     slope = rise * 2 / (high - low)

@@ -119,7 +119,7 @@ def _opened_input(config: Config, row: Acquisition) -> Iterator[_Image]:
         facts = [
             ("shape (T, C, Z, Y, X)", header.shape, row.shape),
             ("data type", stored_dtype(header), row.dtype),
-            ("pixel size", row.pixel_size_um if measured is None else measured[0], row.pixel_size_um),
+            ("pixel size", row.pixel_size_um if measured is None else measured[1], row.pixel_size_um),  # along x, as registration takes it
         ]
         for name, found, known in facts:
             same = abs(found - known) <= SAME_LENGTH * known if isinstance(found, float) and isinstance(known, float) else found == known

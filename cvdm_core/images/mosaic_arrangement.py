@@ -33,6 +33,7 @@ CLEARLY = 0.7  # the second-best axes may be at most so good as the best
 LARGEST_CANVAS = 200_000  # pixels along y and x
 TRIED_FIELDS, TRIED_Z, WINDOW = 5, 5, 512
 Points = NDArray[np.float64]
+_Places = dict[tuple[int, int], tuple[float, float]]  # of the second field of a pair from the first [pixels]
 
 
 @dataclass
@@ -169,8 +170,12 @@ def _neighbours(places: Points, shape: tuple[int, int]) -> list[tuple[int, int]]
 
 
 def _find_axes(measuring: _Measuring, stage_px: Points) -> str:
-    """Return the axes with which neighbours match; those that give the same layout count as one."""
+    """Return the axes with which neighbours match; those that give the same layout count as one.
+
+    So do those with which neighbours are found at the same places: of fields in a row, the stage's play across it tells nothing.
+    """
     scores: dict[str, float] = {}
+    found: dict[str, _Places] = {}
     layouts: list[Points] = []
     for axes in STAGE_AXES:
         places = _on_canvas(stage_px, axes)
@@ -178,8 +183,9 @@ def _find_axes(measuring: _Measuring, stage_px: Points) -> str:
         if any(np.abs(places - other).max() < 1 for other in layouts):
             continue
         layouts.append(places)
-        scores[axes] = _match(measuring, places, stage_px)
+        scores[axes], found[axes] = _match(measuring, places, stage_px)
     best, *others = sorted(scores, key=lambda axes: scores[axes], reverse=True)
+    others = [axes for axes in others if not _same(found[axes], found[best])]
     if not scores[best] or (others and scores[others[0]] > CLEARLY * scores[best]):
         raise UserError(
             f"{measuring.fields.path}: how the stage's axes lie to the camera cannot be told, because neighbouring fields match in no way "
@@ -189,17 +195,27 @@ def _find_axes(measuring: _Measuring, stage_px: Points) -> str:
     return best
 
 
-def _match(measuring: _Measuring, places: Points, stage_px: Points) -> float:
-    """Return how well neighbours match, of those along the stage's x and those along its y the worse: one axis may be right alone."""
+def _same(some: _Places, others: _Places) -> bool:
+    """Whether the same pairs were found, at the same places."""
+    return some.keys() == others.keys() and all(np.abs(np.subtract(place, others[pair])).max() < 1 for pair, place in some.items())
+
+
+def _match(measuring: _Measuring, places: Points, stage_px: Points) -> tuple[float, _Places]:
+    """Return how well neighbours match, and where they were found.
+
+    Of those along the stage's x and those along its y the worse counts: one axis may be right alone.
+    """
     pairs = _neighbours(places, measuring.shape)
-    scores = []
+    scores: list[float] = []
+    where: _Places = {}
     for axis in (0, 1):
         along = [pair for pair in pairs if int(np.abs(stage_px[pair[1]] - stage_px[pair[0]]).argmax()) == axis]
         chosen = [along[number] for number in _spread(len(along), TRIED_PAIRS)]
-        found = [measuring.pair(*pair, places[pair[1]] - places[pair[0]], thorough=False) for pair in chosen]
+        found = {pair: measuring.pair(*pair, places[pair[1]] - places[pair[0]], thorough=False) for pair in chosen}
         if found:
-            scores.append(sum(one.correlation for one in found if one.state == "measured") / len(found))
-    return min(scores, default=0.0)
+            scores.append(sum(one.correlation for one in found.values() if one.state == "measured") / len(found))
+            where |= {pair: one.displacement for pair, one in found.items() if one.displacement is not None}
+    return min(scores, default=0.0), where
 
 
 def _check_apart(fields: Fields, stage_px: Points) -> None:

@@ -32,6 +32,7 @@ FEWEST = 4  # windows that must agree: two define a similarity
 MAJORITY = 0.6  # of the windows with a peak
 ROUNDS = 4  # of fitting and choosing anew who agrees
 NEAR = 0.6  # what is left this close is not measured again: the window's edge pulls half a pixel by less than 0.02 [input pixels]
+PULL = 0.05  # what lies beside a window's middle is pulled towards it, the more the blurrier: by this in what is left [input pixels]
 STEEPEST = 0.1  # rotation or scale, beside what is known already, that two windows may propose
 
 
@@ -69,7 +70,7 @@ class Registration:
     residual : float
         Median distance of the agreeing windows from the similarity.
     uncertainty, linear_uncertainty : float
-        Standard errors of the shift, and of rotation and scale error, from the scatter of the windows.
+        Standard errors of the shift, and of rotation and scale error, from the scatter of the windows; the latter with `PULL`.
     agreeing, seen, windows : int
         Windows that agree, that show anything in common, and that were looked at.
     correlation : float
@@ -187,7 +188,8 @@ def _fit(planes: Sequence[Plane], start: Similarity) -> Registration:
         shift_alone=Similarity.from_complex(complex(d[agrees].mean()), 0j),
         residual=float(np.median(distance[agrees])),
         uncertainty=error / math.sqrt(count),
-        linear_uncertainty=error / max(float(np.sqrt(np.sum(abs(p[agrees] - p[agrees].mean()) ** 2))), 1.0),
+        # The pull is the same in all windows that see one cell in an empty field, so that their number does not lessen it.
+        linear_uncertainty=math.hypot(error / math.sqrt(count), PULL) / max(float(np.std(p[agrees])), 1.0),
         agreeing=count,
         seen=len(seen),
         windows=len(found),
@@ -233,6 +235,8 @@ def _rotation_and_scale(input: Float64, target: Float64) -> Similarity:
     """Return rotation and scale of the target from the magnitudes of the spectra, which do not see a shift."""
     edge = min(input.shape)
     radius = edge // 4  # finer than half the band is noise in most inputs
+    if radius < 2:  # a line has no spectrum of two dimensions
+        return Similarity()
     polar = []
     for image in (input, target):
         y, x = ((size - edge) // 2 for size in image.shape)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from cvdm_core.images.optics import widefield_psf
 from cvdm_core.quality.fidelity import RICHARDSON_LUCY_HALO, richardson_lucy
 from cvdm_core.quality.planes import Plane, Scratch, Source, Stored, blocks, inside, with_halo
@@ -54,12 +56,13 @@ def deconvolve(
     except ValueError as error:
         return f"there is no theoretical PSF: {error}"
     background, mean = _levels(raw, planes)
+    below = min(background, 0.0)  # of signed images and of such that are corrected for the background: no photons are negative
     result = Scratch(scratch / f"richardson_lucy_{channel}.raw", planes, shape)
     for plane in planes:
         for block in blocks(shape):
             region = with_halo(block, RICHARDSON_LUCY_HALO, shape)
-            image = upsampled.read(plane, *region)
-            estimate = richardson_lucy(image, psf, iterations, max(background, 0.0), max(mean - background, 1e-3))
+            image = upsampled.read(plane, *region) - np.float32(below)
+            estimate = richardson_lucy(image, psf, iterations, background - below, max(mean - background, 1e-3))
             result.write(plane, *block, estimate[inside(block, region)] + background)
     return result
 

@@ -14,12 +14,13 @@ from store_tree import config_of, digests, pixels, row_of, write_ome_tiff
 
 from cvdm_core import paths
 from cvdm_core.acquisitions.ingest import ingest
+from cvdm_core.acquisitions.measure import measure
 from cvdm_core.errors import UserError
 from cvdm_core.images import open_image
 from cvdm_core.images.tiff import TiffPlanes
 from cvdm_core.records.receipts import read_json, sha256_file
 from cvdm_core.records.verify import verify
-from cvdm_core.sheet import write_sheet
+from cvdm_core.sheet import Acquisition, write_sheet
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,17 @@ def test_what_a_store_cannot_hold_becomes_the_next_larger_type(tmp_path: Path, d
     image = open_image(paths.raw_store(config, "cells"))
     assert image.dtype == np.dtype(stored)
     np.testing.assert_array_equal(image.values[0, 0, 0], array)
+
+
+def test_pixels_that_count_as_square_are_ingested_with_the_size_that_was_registered(tmp_path: Path) -> None:
+    array = pixels((1, 1, 1, 40, 50))
+    sizes = {"PhysicalSizeX": 0.103, "PhysicalSizeY": 0.1031, "PhysicalSizeXUnit": "µm", "PhysicalSizeYUnit": "µm"}
+    tifffile.imwrite(tmp_path / "a.ome.tif", array, ome=True, metadata={"axes": "TCZYX", **sizes})
+    stated = Acquisition(acquisition="cells", specimen="cells", split="predict", input=str(tmp_path / "a.ome.tif"))
+    row, _ = measure(stated, lambda row: None, lambda column: column, tmp_path / "acquisitions.tsv")
+    config = config_of(tmp_path, row)
+    ingest(config, "cells")
+    assert open_image(paths.raw_store(config, "cells")).attrs["pixel_size_um"] == (0.103, 0.103)
 
 
 def test_pages_without_a_name_are_what_the_sheet_says(tmp_path: Path) -> None:

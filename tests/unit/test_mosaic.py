@@ -79,6 +79,17 @@ def test_the_stages_axes_are_found_by_what_the_fields_show(tmp_path: Path, axes:
             laid_out(fields, "+x-y")  # a wrong statement is not believed
 
 
+@pytest.mark.parametrize("grid", [(1, 4), (4, 1)])
+@pytest.mark.parametrize("play", [1.0, 4.0])
+def test_fields_in_a_row_need_no_stated_axes_though_the_stage_says_that_they_lie_a_little_beside_it(
+    tmp_path: Path, grid: tuple[int, int], play: float
+) -> None:
+    sim = small(grid=grid)
+    said = sim.stage + np.random.default_rng(1).uniform(-play, play, sim.stage.shape)
+    with fields_of(tmp_path, sim, stage=said) as fields:
+        assert error(laid_out(fields, ""), sim.corners) < 0.5
+
+
 def test_axes_that_nothing_tells_have_to_be_stated(tmp_path: Path) -> None:
     sim = small(grid=(2, 2))
     sim.fields[:] = np.random.default_rng(0).poisson(100, sim.fields.shape)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from store_tree import config_of, row_of, write_ome_tiff
 
 from cvdm_core import paths
+from cvdm_core.acquisitions.certify import judge
 from cvdm_core.acquisitions.ingest import ingest
 from cvdm_core.config import Config
 from cvdm_core.errors import UserError
@@ -91,6 +93,27 @@ def test_what_shows_nothing_in_common_has_no_displacement() -> None:
         found = register([plane(image, target)], plane(image, target))
         assert found.similarity is None
         assert np.isnan(found.uncertainty)
+
+
+@pytest.mark.parametrize("middle", [(165, 200), (284, 207)])
+def test_one_cell_in_an_empty_field_is_not_taken_for_a_magnification(middle: tuple[int, int]) -> None:
+    random = np.random.default_rng(0)
+    p = random.uniform(-10, 10, (20, 2)) + middle
+
+    def cell(edge: int, pixel: float, sigma: float) -> NDArray[np.float64]:
+        grid = (np.arange(edge) + 0.5) * pixel - 0.5
+        rows, columns = (np.exp(-((grid - part[:, None]) ** 2) / (2 * sigma**2)) for part in p.T)
+        return rows.T @ columns
+
+    both = plane(random.poisson(cell(512, 1.0, 1.6) * 60 + 5) * 2.0 + 100, cell(512 * SCALE, 1 / SCALE, 0.8) * 4000 + 200)
+    verdict, reason, move = judge(register([both], both), both.shape)
+    assert (verdict, move) == ("aligned", Similarity()), reason
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_lines_have_no_displacement_that_can_be_measured(rows: int) -> None:
+    line = np.random.default_rng(0).poisson(50, (rows, 300))
+    assert register([plane(line, line)], plane(line, line)).similarity is None
 
 
 # Moving back
@@ -188,6 +211,61 @@ def test_a_target_that_lies_far_off_is_refused_with_the_figure(tmp_path: Path, m
     with pytest.raises(UserError, match=f"^cells: the target is .*{figure}") as caught:
         open_pairs(config, [row], "train")
     assert "\n" not in str(caught.value)
+
+
+def two_channels(folder: Path, first: tuple[Image, Image], second: tuple[Image, Image]) -> Config:
+    tiffs = [write_ome_tiff(folder / f"{name}.tif", np.stack(images)[None, :, None], 0.1 / part)
+             for name, images, part in (("a", (first[0], second[0]), 1), ("b", (first[1], second[1]), SCALE))]  # fmt: skip
+    return config_of(folder, row_of("cells", *tiffs), chunk=64, shard=128)
+
+
+def test_no_channel_of_a_refused_pair_is_moved(tmp_path: Path) -> None:
+    first, second = pair(Similarity(2.0, -1.0)), pair(Similarity(-9.3, 4.1))
+    config = two_channels(tmp_path, first, second)
+    ingest(config, "cells")
+    stored = open_image(paths.target_store(config, "cells"))
+    np.testing.assert_array_equal(stored.values[0, :, 0], [first[1], second[1]])
+    certificate = read_certificate(stored)
+    assert certificate is not None
+    assert (certificate.verdict, certificate.overlap) == ("refused", 1.0)
+    assert [channel.moved for channel in certificate.channels] == [None, None]
+
+
+def test_a_channel_that_cannot_be_measured_is_named_where_another_one_was_moved(tmp_path: Path) -> None:
+    first, second = pair(Similarity(2.0, -1.0)), pair(Similarity(2.0, -1.0))
+    config = two_channels(tmp_path, first, (np.full_like(second[0], 100), second[1]))
+    ingest(config, "cells")
+    certificate = read_certificate(open_image(paths.target_store(config, "cells")))
+    assert certificate is not None
+    assert "moved back by interpolation; of channel 1 the alignment cannot be measured" in certificate.sentence
+
+
+def test_a_mask_that_is_moved_back_stays_a_mask(tmp_path: Path) -> None:
+    move = Similarity(2.4, -1.2)
+    row = row_of("cells", write_ome_tiff(tmp_path / "a.tif", pair(move)[0][None, None, None], 0.1), tmp_path / "b.tif")
+    tifffile.imwrite(tmp_path / "b.tif", spots(move, 1 / SCALE, 0.8) > 0.3)
+    config = config_of(tmp_path, row, chunk=64, shard=128)
+    ingest(config, "cells")
+    stored = open_image(paths.target_store(config, "cells"))
+    certificate = read_certificate(stored)
+    assert certificate is not None
+    assert certificate.verdict == "corrected"
+    y, x = (slice(*(SCALE * end for end in span)) for span in certificate.valid)
+    assert (stored.values[0, 0, 0] != (spots(Similarity(), 1 / SCALE, 0.8) > 0.3))[y, x].mean() < 0.01
+
+
+def test_one_spot_in_an_empty_field_has_no_intensities_to_compare(tmp_path: Path) -> None:
+    y, x = np.mgrid[:1024, :1024]
+    apart = (y - 512) ** 2 + (x - 512) ** 2
+    input = np.random.default_rng(0).poisson(400 * np.exp(-apart / 32) + 5).astype(np.uint16)
+    target = np.where(apart < 2, 5000, 0).astype(np.uint16)
+    row = row_of("cells", *(write_ome_tiff(tmp_path / f"{name}.tif", image[None, None, None], 0.1)
+                            for name, image in (("a", input), ("b", target))))  # fmt: skip
+    config = config_of(tmp_path, row, chunk=256, shard=512)
+    ingest(config, "cells")
+    certificate = read_certificate(open_image(paths.target_store(config, "cells")))
+    assert certificate is not None
+    assert (certificate.channels[0].slope, certificate.channels[0].r2) == (None, None)
 
 
 def test_intensities_and_saturation_are_measured(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,8 +7,11 @@ from scipy.ndimage import convolve, gaussian_filter
 from scipy.optimize import minimize
 from scipy.stats import pearsonr
 
+from cvdm_core.quality.baseline import deconvolve
 from cvdm_core.quality.fidelity import RICHARDSON_LUCY_HALO, blur_reach, fit_blur, reblur, richardson_lucy, rse, rsp
+from cvdm_core.quality.planes import Plane
 from cvdm_core.quality.reference import Moments
+from cvdm_core.sheet import Acquisition
 
 
 def beads(edge=128, seed=0):
@@ -110,3 +114,18 @@ def test_richardson_lucy_in_blocks_is_close_to_the_whole_image():
         halo:-halo, halo:-halo
     ]
     assert np.abs(block - whole[96:224, 96:224]).max() < 1e-4 * np.ptp(whole)
+
+
+@pytest.mark.parametrize("zero", [-20.0, -32768.0])
+def test_richardson_lucy_does_not_depend_on_where_a_signed_image_has_its_zero(tmp_path, zero):
+    image = np.random.default_rng(0).poisson(beads(96) + 20).astype(np.float32)
+    image -= np.float32(np.sort(image.ravel())[:20].max())  # the 0.1 percentile is 0
+    row = Acquisition(acquisition="cells", specimen="cells", split="test", input="a.tif", na=1.2, emission_nm=(525.0,))
+    plane, whole = Plane(0, 0, 0), (slice(0, 96), slice(0, 96))
+    found = []
+    for offset in (0.0, zero):
+        source = SimpleNamespace(shape=image.shape, read=lambda plane, y, x, offset=offset: image[y, x] + np.float32(offset))
+        (tmp_path / str(offset)).mkdir()
+        found.append(deconvolve(source, source, row, 0, [plane], 10, image.shape, (0.1, 0.1), tmp_path / str(offset)).read(plane, *whole))
+    assert found[1] - zero == pytest.approx(found[0], abs=0.05)
+    assert np.ptp(found[1]) > 1.5 * np.ptp(image)  # sharper than what was measured
