@@ -54,7 +54,7 @@ def train(config: Config) -> None:
         receipt.settings = {"model": config.model.model_dump(mode="json"), "training": config.training.model_dump(mode="json")}
         state = fit(problem)
         receipt.usage["megapixels"] = training_megapixels(config, state.step - state.resumed_at)
-        folder = write_folder(problem, state, data)
+        folder = write_folder(problem.as_measured(state.measured), state, data)
         receipt.wrote = {str(path): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
         receipt.details = {"training_seconds": round(state.seconds, 1), "weights_step": state.weights_step}
 
@@ -70,7 +70,8 @@ def fit(problem: Problem) -> TrainingState:
     state.resumed_at = state.step
     if state.step >= settings.steps:
         return state
-    state.code, state.versions = code, versions()
+    problem = problem.as_measured(state.measured)
+    state.measured, state.code, state.versions = problem.measured, code, versions()
     places = CropPlaces(problem.training, settings.crop, settings.seed, "training")
     reader = CropReader(problem.training, settings.crop, problem.maps(problem.training))
     module = TrainingModule(build_model(problem.spec, settings.seed), settings, places, reader, state)
