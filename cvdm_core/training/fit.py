@@ -29,6 +29,8 @@ from cvdm_core.training.state import TrainingState, load_state
 from cvdm_core.training.watch import STATE_FILE, Watch
 from cvdm_core.workload import training_megapixels
 
+CODE = ("model", "training", "images/intensity.py")
+"""What makes the weights."""
 LIGHTNING_PRECISION = {torch.float32: "32-true", torch.bfloat16: "bf16-mixed"}
 
 
@@ -63,7 +65,7 @@ def fit(problem: Problem) -> TrainingState:
     """Take the steps that are left, and return the last state, which also lies in `problem.state_folder`."""
     settings = problem.config.training
     state = load_state(problem.state_folder / STATE_FILE) or TrainingState()
-    code = work_code("model", "training")
+    code = work_code(*CODE)
     if state.code != code and 0 < state.step < settings.steps:
         print(f"cvdm train: other code, or another torch, took the first {state.step} steps, so training begins anew", file=sys.stderr)
         state = TrainingState()
