@@ -5,19 +5,14 @@ They are as much as a person can be told about a difference, and see nothing of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 FEATURES = ("brightness", "contrast", "roughness", "softness")
 SMALLEST = 6
 """Edge of a window of which all four can be told [pixels]."""
-CENTRAL = (0.5, 99.5)
-"""Percentiles between which most windows of a training lie."""
-
 Bounds = dict[str, tuple[float, float]]
-"""Those percentiles, by feature."""
+"""What lies between the two looks as in the training, by feature."""
 
 
 def appearance(window: NDArray[np.generic]) -> NDArray[np.float64]:
@@ -40,12 +35,6 @@ def appearance(window: NDArray[np.generic]) -> NDArray[np.float64]:
     y, x = (size // 2 for size in pixels.shape)
     fine, coarse = _roughness(pixels), _roughness(pixels[: 2 * y, : 2 * x].reshape(y, 2, x, 2).mean((1, 3)))
     return np.array([pixels.mean(), pixels.std(), fine, 2 * coarse / fine if fine > 0 else 1.0])
-
-
-def bounds(features: Sequence[NDArray[np.float64]]) -> Bounds:
-    """Return between which values the central 99 % of windows lie, by feature, to six digits."""
-    low, high = np.percentile(np.stack(features), CENTRAL, axis=0)
-    return {name: (float(f"{low[number]:.6g}"), float(f"{high[number]:.6g}")) for number, name in enumerate(FEATURES)}
 
 
 def _roughness(pixels: NDArray[np.float64]) -> float:

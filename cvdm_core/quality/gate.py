@@ -33,9 +33,9 @@ def compare_inputs(channel: str, raw: Stored, planes: list[Plane], edge: int, kn
     planes
         All planes of the channel; up to four of them are looked at, with up to 64 windows each.
     edge
-        Of a window [pixels]; less where the image is smaller.
+        Of a window [pixels], as in the training: other sizes have another contrast and scatter otherwise.
     known
-        Between which values the central 99 % of the training windows lie.
+        Between which values the windows of the training lie.
 
     Returns
     -------
@@ -46,7 +46,9 @@ def compare_inputs(channel: str, raw: Stored, planes: list[Plane], edge: int, kn
     """
     found = np.array([appearance(raw.read(plane, y, x)) for plane in _spread(planes) for y, x in _windows(raw, edge)])
     if not len(found):
-        return [make_row(channel, "input", "unlike_training", np.nan, f"no window of {SMALLEST} pixels was acquired")], {}
+        return [
+            make_row(channel, "input", "unlike_training", np.nan, f"no window of {edge} pixels, as the model tells of, was acquired")
+        ], {}
     details = {}
     for number, feature in enumerate(FEATURES):
         low, high = known[feature]
@@ -64,8 +66,7 @@ def _spread(planes: list[Plane]) -> list[Plane]:
 
 def _windows(raw: Stored, edge: int) -> Iterator[tuple[slice, slice]]:
     """Return windows spread evenly over the image, as many as cover it, where all pixels were acquired."""
-    edge = min(edge, *raw.shape)
-    if edge < SMALLEST:
+    if not SMALLEST <= edge <= min(raw.shape):
         return
     rows, columns = (np.linspace(0, size - edge, min(ALONG, -(-size // edge))).astype(int) for size in raw.shape)
     for first_y in rows:

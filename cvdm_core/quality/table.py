@@ -44,7 +44,7 @@ DEFINITIONS: Mapping[str, tuple[str, str, str]] = {
         "share",
         "training data",
         "largest share of windows of the input whose brightness, contrast, roughness or softness lies above, or below, that of 99.5 % of "
-        "the windows of the training inputs; no row where the model does not tell",
+        "the windows of the training inputs, and of further images like them; no row where the model does not tell",
     ),
     "trained_on": ("files", "training data", "files of this acquisition, by sha256, that the model was trained on; no row where none"),
     "chosen_by": (

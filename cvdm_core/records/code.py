@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -15,16 +16,20 @@ ASK_SECONDS = 10  # for an answer of git, which may be slow on a network disk; w
 
 @cache
 def code_hash(*rooms: str) -> str:
-    """Return 12 hexadecimal digits that change with any Python file of these folders of the package; of all of it without a name."""
+    """Return 12 hexadecimal digits that change with any Python file of these folders and files of the package; of all without a name."""
     hasher = hashlib.sha256()
-    for path in sorted(path for room in rooms or ("",) for path in (PACKAGE / room).rglob("*.py")):
+    for path in sorted(path for room in rooms or ("",) for path in _files(PACKAGE / room)):
         content = path.read_bytes()
         hasher.update(f"{path.relative_to(PACKAGE).as_posix()} {len(content)}\n".encode() + content)
     return hasher.hexdigest()[:DIGITS]
 
 
+def _files(room: Path) -> Iterable[Path]:
+    return [room] if room.suffix else room.rglob("*.py")
+
+
 def work_code(*rooms: str) -> str:
-    """Return what must be the same for one process to go on with the pixels or weights of another: code of these folders, torch's version.
+    """Return what must be the same for one process to go on with the pixels or weights of another: code of these places, torch's version.
 
     Torch without its build (`+cpu`, `+cu128`): the nodes of one cluster may have several.
     """

@@ -25,6 +25,9 @@ from cvdm_core.restoration.statistics import statistics_of
 from cvdm_core.routing import Router
 from cvdm_core.sheet import Acquisition
 
+CODE = ("model", "restoration", "images/intensity.py", "images/mosaic.py", "images/tiles.py")
+"""What makes the pixels."""
+
 Files = dict[str, list[int | str]]
 """Bytes and checksum (`cvdm_core.files`) of files, by their name relative to a store."""
 ShardReceipts = dict[int, dict[str, Any]]
@@ -116,7 +119,7 @@ def make_plan(config: Config, row: Acquisition, model: DescribedModel) -> Plan:
         model.weights_sha256, model.spec.to_dict(), model.normalisation, inputs, __version__,
     )  # fmt: skip
     final = paths.restored_store(config, row.acquisition)
-    return Plan(row, row.restored_shape(config.model.scale), quantities, mark, work_code("model", "restoration"), inputs, final)
+    return Plan(row, row.restored_shape(config.model.scale), quantities, mark, work_code(*CODE), inputs, final)
 
 
 def model_read(config: Config, model: DescribedModel) -> dict[str, str]:

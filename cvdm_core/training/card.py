@@ -44,11 +44,11 @@ def _what(info: Mapping[str, Any]) -> str:
 
 
 def _use(info: Mapping[str, Any], normalisation: Mapping[str, Any]) -> str:
+    compared = "; the report says of each input whether it looks like those of the training"
     return (
         f"Images of the same kind of specimen, microscope, channel and exposure as the training data, with an input pixel of "
         f"{info['input_pixel_size_um']:.4g} µm (result: {info['pixel_size_um']:.4g} µm). Channels: {', '.join(map(_text, normalisation))}. "
-        "Whether it is valid on other images must be measured there; "
-        "the report says of each input whether it looks like those of the training."
+        f"Whether it is valid on other images must be measured there{compared if info['inputs']['channels'] else ''}."
     )
 
 

@@ -29,6 +29,8 @@ from cvdm_core.training.state import TrainingState, load_state
 from cvdm_core.training.watch import STATE_FILE, Watch
 from cvdm_core.workload import training_megapixels
 
+CODE = ("model", "training", "images/intensity.py")
+"""What makes the weights."""
 LIGHTNING_PRECISION = {torch.float32: "32-true", torch.bfloat16: "bf16-mixed"}
 
 
@@ -54,7 +56,7 @@ def train(config: Config) -> None:
         receipt.settings = {"model": config.model.model_dump(mode="json"), "training": config.training.model_dump(mode="json")}
         state = fit(problem)
         receipt.usage["megapixels"] = training_megapixels(config, state.step - state.resumed_at)
-        folder = write_folder(problem, state, data)
+        folder = write_folder(problem.as_measured(state.measured), state, data)
         receipt.wrote = {str(path): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
         receipt.details = {"training_seconds": round(state.seconds, 1), "weights_step": state.weights_step}
 
@@ -63,14 +65,15 @@ def fit(problem: Problem) -> TrainingState:
     """Take the steps that are left, and return the last state, which also lies in `problem.state_folder`."""
     settings = problem.config.training
     state = load_state(problem.state_folder / STATE_FILE) or TrainingState()
-    code = work_code("model", "training")
+    code = work_code(*CODE)
     if state.code != code and 0 < state.step < settings.steps:
         print(f"cvdm train: other code, or another torch, took the first {state.step} steps, so training begins anew", file=sys.stderr)
         state = TrainingState()
     state.resumed_at = state.step
     if state.step >= settings.steps:
         return state
-    state.code, state.versions = code, versions()
+    problem = problem.as_measured(state.measured)
+    state.measured, state.code, state.versions = problem.measured, code, versions()
     places = CropPlaces(problem.training, settings.crop, settings.seed, "training")
     reader = CropReader(problem.training, settings.crop, problem.maps(problem.training))
     module = TrainingModule(build_model(problem.spec, settings.seed), settings, places, reader, state)

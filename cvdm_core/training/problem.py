@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cvdm_core import __version__, paths
 from cvdm_core.config import Config
@@ -48,6 +49,19 @@ class Problem:
     def pairs(self) -> list[Pair]:
         """All pairs, those of training first."""
         return [*self.training, *self.validation]
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """What was measured of the training pairs and the weights depend on, as plain values."""
+        maps = {name: {side: asdict(value) for side, value in sides.items()} for name, sides in self.normalisation.items()}
+        return {"normalisation": maps, "residual_std": self.spec.residual_std}
+
+    def as_measured(self, measured: Mapping[str, Any]) -> Problem:
+        """Return it with what was measured when the training began; weights mean nothing with what other code might measure now."""
+        if not measured:  # a state of before does not tell
+            return self
+        maps = {name: {side: Normalisation(**value) for side, value in sides.items()} for name, sides in measured["normalisation"].items()}
+        return replace(self, normalisation=maps, spec=replace(self.spec, residual_std=measured["residual_std"]))
 
     def validation_crops(self, pairs: Sequence[Pair]) -> Validation:
         """Return the fixed crops of these pairs."""

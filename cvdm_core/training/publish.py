@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ def write_folder(problem: Problem, state: TrainingState, data: Sequence[Mapping[
     partial.mkdir(parents=True)
     restorer = build_model(problem.spec, config.training.seed)
     restorer.load_state_dict(state.best or state.average)
-    maps = {name: {side: asdict(value) for side, value in sides.items()} for name, sides in problem.normalisation.items()}
+    maps = problem.measured["normalisation"]
     settings = {"model": config.model.model_dump(mode="json"), "training": config.training.model_dump(mode="json")}
     info = _info(problem, state, data, sum(value.numel() for value in restorer.parameters()))
     save_model(partial, restorer, problem.spec, maps, settings, info)

@@ -43,6 +43,8 @@ class TrainingState:
         The curves.
     seconds : float
         Time spent on training so far.
+    measured : dict
+        The linear maps and the spread of the residuals that it is trained with (`Problem.measured`).
     code : str
         That trains (`records.code`); other code does not go on from here.
     versions : dict
@@ -61,6 +63,7 @@ class TrainingState:
     best_loss: float | None = None
     rows: list[Row] = field(default_factory=list)
     seconds: float = 0.0
+    measured: dict[str, Any] = field(default_factory=dict)
     code: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     resumed_at: int = 0
@@ -72,7 +75,7 @@ class TrainingState:
 
 
 TENSOR_FIELDS = ("weights", "average", "best", "moments", "running")
-PLAIN_FIELDS = ("step", "best_step", "best_loss", "rows", "seconds", "code", "versions")
+PLAIN_FIELDS = ("step", "best_step", "best_loss", "rows", "seconds", "measured", "code", "versions")
 
 
 def save_state(path: Path, state: TrainingState) -> None:

@@ -24,6 +24,8 @@ PAIR_CROPS = 128
 TRIM_PERCENT = 0.1
 BLOCK = 8
 """Edge of the block means that the line is fitted to [input pixels]."""
+CLEAR = 0.5
+"""Correlation of block means below which a pair has no line of its own: that of an empty pair is noise, and would magnify its target's."""
 
 ChannelNormalisation = Mapping[str, Normalisation]
 PairMaps = Sequence[Mapping[str, ChannelNormalisation]]
@@ -82,7 +84,7 @@ def _measure_channel(pairs: Sequence[Pair], crop: int, seed: int, channel: str) 
         raise UserError(
             f"channel {channel!r}: the inputs of the training pairs are constant, so there is nothing to learn; check the files."
         )
-    gain, shift = _line(inputs, targets)
+    gain, shift, _ = _line(inputs, targets)
     if gain > 0:
         target = Normalisation(gain * offset + shift, gain * spread)
     else:  # Target and input do not rise together (another contrast): each is standardised by itself.
@@ -91,10 +93,11 @@ def _measure_channel(pairs: Sequence[Pair], crop: int, seed: int, channel: str) 
 
 
 def _own_line(pair: Pair, crop: int, seed: int, channel: str, maps: ChannelNormalisation) -> ChannelNormalisation:
-    """Return the channel's maps with a target map for this pair alone; unchanged where its target does not rise with its input."""
-    gain, shift = _line(*_crops([pair], crop, seed, channel, PAIR_CROPS))
+    """Return the channel's maps with a target map for this pair alone; unchanged where its target does not clearly rise with its input."""
+    gain, shift, correlation = _line(*_crops([pair], crop, seed, channel, PAIR_CROPS))
     given = maps["input"]
-    return {"input": given, "target": Normalisation(gain * given.offset + shift, gain * given.scale)} if gain > 0 else maps
+    clear = correlation >= CLEAR
+    return {"input": given, "target": Normalisation(gain * given.offset + shift, gain * given.scale)} if clear else maps
 
 
 def _crops(pairs: Sequence[Pair], crop: int, seed: int, channel: str, count: int) -> tuple[Float32, Float32]:
@@ -116,8 +119,8 @@ def _trimmed(values: Float32) -> Float32:
     return np.clip(values, np.float32(low), np.float32(high))
 
 
-def _line(inputs: Float32, targets: Float32) -> tuple[float, float]:
-    """Return gain and shift of the least-squares line through block means.
+def _line(inputs: Float32, targets: Float32) -> tuple[float, float, float]:
+    """Return gain and shift of the least-squares line through block means, and their correlation; 0 where one of the two is constant.
 
     On single pixels noise in the input would draw the gain towards zero; means over blocks larger than the PSF know little of noise
     and of the target's finer detail.
@@ -127,7 +130,8 @@ def _line(inputs: Float32, targets: Float32) -> tuple[float, float]:
     y = _block_means(targets, edge * (targets.shape[1] // inputs.shape[1])).astype(np.float64).ravel()
     variance = float(np.var(x))
     gain = float(np.mean((x - x.mean()) * (y - y.mean()))) / variance if variance > 0 else 0.0
-    return gain, float(y.mean() - gain * x.mean())
+    correlation = gain * float(np.sqrt(variance / spread)) if (spread := float(np.var(y))) > 0 else 0.0
+    return gain, float(y.mean() - gain * x.mean()), correlation
 
 
 def _block_means(images: Float32, edge: int) -> Float32:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,13 +10,15 @@ import pytest
 
 from cvdm_core.records import code
 from cvdm_core.records.receipts import read_json, stage
+from cvdm_core.restoration import plan
+from cvdm_core.training import fit
 
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a small package in a folder of its own, which stands for ours."""
     package = tmp_path / "checkout" / "cvdm_core"
-    for name in ("model/a.py", "training/b.py"):
+    for name in ("model/a.py", "training/b.py", "images/c.py"):
         (package / name).parent.mkdir(parents=True)
         (package / name).write_text("x = 1\n")
     monkeypatch.setattr(code, "PACKAGE", package)
@@ -23,9 +26,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def hashes() -> tuple[str, str]:
-    """Return the hash of the whole package and of its model."""
+    """Return the hash of the whole package, and of its model with a file of another folder."""
     code.code_hash.cache_clear()
-    found = code.code_hash(), code.code_hash("model")
+    found = code.code_hash(), code.code_hash("model", "images/c.py")
     code.code_hash.cache_clear()
     return found
 
@@ -53,6 +56,26 @@ def test_the_hash_changes_with_the_code_and_with_nothing_else(package: Path) -> 
     assert other != whole and same == model
     (package / "model/a.py").rename(package / "model/c.py")
     assert hashes()[1] != model
+    renamed = hashes()[1]
+    (package / "images/c.py").write_text("x = 2\n")
+    assert hashes()[1] != renamed
+
+
+@pytest.mark.parametrize("rooms", [plan.CODE, fit.CODE])
+def test_how_an_input_is_put_on_the_grid_of_its_target_counts_as_code_that_makes_the_pixels(
+    rooms: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Path(shutil.copytree(code.PACKAGE, tmp_path / "cvdm_core"))
+    monkeypatch.setattr(code, "PACKAGE", copy)
+    code.code_hash.cache_clear()
+    before = code.work_code(*rooms)
+    for name in ("images/intensity.py", "images/zipped.py"):
+        with open(copy / name, "a") as stream:
+            stream.write("# changed\n")
+        code.code_hash.cache_clear()
+        assert (code.work_code(*rooms) != before) == (name == "images/intensity.py")
+        before = code.work_code(*rooms)
+    code.code_hash.cache_clear()
 
 
 def test_the_commit_is_named_and_whether_the_code_was_changed_since(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,12 @@ from scipy.ndimage import gaussian_filter
 
 from cvdm_core import paths
 from cvdm_core.errors import UserError
-from cvdm_core.images.appearance import FEATURES, appearance, bounds
+from cvdm_core.images.appearance import FEATURES, appearance
 from cvdm_core.quality.gate import compare_inputs
 from cvdm_core.quality.planes import Plane
 from cvdm_core.records.receipts import read_json
 from cvdm_core.sheet import Acquisition
-from cvdm_core.training.inputs import measure_inputs
+from cvdm_core.training.inputs import bounds, measure_inputs
 from cvdm_core.training.pairs import Pair
 
 
@@ -34,9 +34,21 @@ def test_a_ramp_is_not_rough_and_blur_is_soft():
     assert softness[0] * 1.3 < softness[1] < softness[2] / 2
 
 
-def test_bounds_hold_the_central_99_percent():
+def test_bounds_hold_the_central_99_percent_of_windows():
     values = [np.array([number, 2 * number, 0, -number], float) for number in range(1001)]
-    assert bounds(values) == {"brightness": (5, 995), "contrast": (10, 1990), "roughness": (0, 0), "softness": (-995, -5)}
+    found = bounds(values * 2, [0] * 1001 + [1] * 1001)
+    expected = {"brightness": (5, 995), "contrast": (10, 1990), "roughness": (0, 0), "softness": (-995, -5)}
+    assert found == {name: pytest.approx(pair) for name, pair in expected.items()}
+
+
+def test_few_images_let_the_next_one_differ_as_they_differ():
+    values = [np.array([mean, mean, 1, 1], float) for mean in (80, 100, 125)]
+    low, high = bounds(values, [0, 1, 2])["brightness"]
+    assert low == pytest.approx(100 / 1.25**11.46, rel=0.01) and high == pytest.approx(100 * 1.25**11.46, rel=0.01)
+    many = bounds(values * 20, list(range(60)))["brightness"]
+    assert low < many[0] < 80 and 125 < many[1] < high
+    assert bounds([value - 300 for value in values], [0, 1, 2])["brightness"] == pytest.approx((-456.7, 60.1), abs=0.5)
+    assert np.isfinite(list(bounds([np.full(4, 1e-9), np.full(4, 1e9)], [0, 1]).values())).all()
 
 
 class Image:
@@ -60,7 +72,7 @@ def noise(times=1, edge=256, mean=300.0):
 
 
 def judged(image, edge=32, known=None):
-    known = known or bounds([appearance(window) for window in noise(200, 32)])
+    known = known or bounds([appearance(window) for window in noise(200, 32)], range(200))
     planes = [Plane(t, 0, 0) for t in range(len(image.pixels))]
     rows, details = compare_inputs("actin", image, planes, edge, known)
     return rows[0], details
@@ -97,22 +109,48 @@ def test_what_was_not_acquired_is_not_looked_at():
     assert judged(Image(black, gap=(slice(None), slice(0, 100))))[0].value < 0.1
 
 
-def test_an_image_smaller_than_a_window_is_looked_at_whole_and_one_of_5_pixels_not_at_all():
-    assert judged(Image(noise(edge=20)))[1]["contrast"]["median"] == pytest.approx(7, rel=0.2)
-    row, details = judged(Image(noise(edge=5)))
-    assert np.isnan(row.value) and "no window of 6 pixels" in row.reason and details == {}
+def test_what_holds_no_window_of_the_size_that_the_model_tells_of_is_not_judged():
+    for image in (Image(noise(edge=31)), Image(noise(edge=40), gap=np.s_[::20, ::20])):
+        row, details = judged(image)
+        assert np.isnan(row.value) and "no window of 32 pixels" in row.reason and details == {}
+
+
+def pairs(images, scale=1):
+    """Return training pairs of these inputs (Y, X) or (C, Y, X)."""
+    row = Acquisition(acquisition="a", specimen="s", split="train", input="a.tif")
+    pixels = [image[None, :, None] if image.ndim == 3 else image[None, None, None] for image in images]
+    return [Pair(row, p, p.repeat(scale, -1).repeat(scale, -2), ["actin", "tubulin"][: p.shape[1]], scale, 0.1) for p in pixels]
 
 
 def test_a_training_tells_the_bounds_of_its_inputs_by_channel():
-    pixels = np.stack([noise(edge=128)[0], noise(edge=128, mean=50)[0]])[None, :, None]
-    row = Acquisition(acquisition="a", specimen="s", split="train", input="a.tif")
-    pair = Pair(row, pixels, pixels.repeat(2, -1).repeat(2, -2), ["actin", "tubulin"], 2, 0.1)
-    told = measure_inputs([pair], crop=64, seed=0)
-    assert told["window"] == 64 // 2 + 4  # with the context of the crop
+    pixels = np.stack([noise(20, 128), noise(20, 128, mean=50)], axis=1)
+    told = measure_inputs(pairs(pixels, scale=2), crop=64, seed=0)
+    assert told["window"] == 64 // 2
     assert told["channels"]["tubulin"]["brightness"] == pytest.approx([50, 50], abs=3)
     assert told["channels"]["actin"]["roughness"] == pytest.approx([7, 7], abs=1.5)
-    assert measure_inputs([pair], crop=64, seed=0) == told
+    assert measure_inputs(pairs(pixels, scale=2), crop=64, seed=0) == told
     assert yaml.safe_load(yaml.safe_dump(told)) == told
+
+
+def test_patches_as_large_as_a_crop_look_like_themselves():
+    patches = noise(60, 64)
+    told = measure_inputs(pairs(patches), crop=64, seed=0)
+    values = [judged(Image(patch[None]), told["window"], told["channels"]["actin"])[0].value for patch in patches]
+    assert np.mean(values) < 0.1
+    blurred = [judged(Image(gaussian_filter(patch, 1)[None]), told["window"], told["channels"]["actin"])[0].value for patch in patches]
+    assert np.mean(blurred) == 1
+
+
+def test_a_further_exposure_is_like_those_of_few_training_images_and_blur_is_not():
+    told = measure_inputs(pairs([noise(edge=128)[0] * factor for factor in (0.8, 1, 1.25)]), crop=32, seed=0)
+    darker = noise(edge=128) * 0.7
+    assert judged(Image(darker), 32, told["channels"]["actin"])[0].value < 0.5
+    assert judged(Image(gaussian_filter(darker, (0, 1, 1))), 32, told["channels"]["actin"])[0].value == 1
+
+
+def test_one_image_alone_tells_nothing_of_others():
+    several = pairs([np.stack([image, image]) for image in noise(2, 64)])
+    assert list(measure_inputs([several[0], *pairs(noise(1, 64))], crop=32, seed=0)["channels"]) == ["actin"]
 
 
 @pytest.fixture

@@ -277,6 +277,15 @@ def test_a_pair_of_opposite_contrast_keeps_its_channels_line():
     assert measure_pair_maps(files, 32, 0, maps, "relative")[2] == {"c0": maps["c0"]}
 
 
+def test_an_empty_pair_keeps_its_channels_line_whatever_its_noise():
+    rng = np.random.default_rng(1)
+    a, b = pair(rng, 1, 96, 2)
+    empty = [array_pair(rng.normal(120, 4, (1, 1, 1, 96, 96)), rng.normal(50, 3, (1, 1, 1, 192, 192))) for _ in range(6)]
+    files = [array_pair(a[None, :, None], b[None, :, None]), *empty]
+    maps = measure_normalisation(files, 32, 0)
+    assert measure_pair_maps(files, 32, 0, maps, "relative")[1:] == [{"c0": maps["c0"]}] * 6
+
+
 def test_a_target_of_opposite_contrast_is_standardised_by_itself():
     rng = np.random.default_rng(1)
     a, b = pair(rng, 1, 96, 2)

@@ -21,12 +21,14 @@ from cvdm_core.records.receipts import read_json, sha256_file
 from cvdm_core.training import crops, publish
 from cvdm_core.training import fit as fit_module
 from cvdm_core.training import pairs as pairs_module
+from cvdm_core.training import problem as problem_module
 from cvdm_core.training import watch as watch_module
 from cvdm_core.training.fit import fit, train
 from cvdm_core.training.module import learning_rate, step_seed
 from cvdm_core.training.pictures import bar_length
 from cvdm_core.training.problem import prepare
 from cvdm_core.training.state import load_state, save_state
+from cvdm_core.training.statistics import measure_normalisation
 from cvdm_core.training.watch import STATE_FILE
 
 
@@ -232,12 +234,17 @@ def test_training_leaves_a_whole_model_folder_and_a_receipt(folder, tmp_path, sy
         (t[0], mean[0], t[-1]) == (0, 1, 1) and mean[-1] < 2.5e-3 and (np.diff(mean) < 0).all() and ((low <= mean) & (mean <= high)).all()
     )
 
-    # Run once more, be it by other code, the folder is made again of the finished state, without a step.
+    def brighter(maps):
+        return {name: {side: replace(value, scale=2 * value.scale) for side, value in sides.items()} for name, sides in maps.items()}
+
+    # Run once more, be it by other code, which measures otherwise, the folder is made again of the finished state, without a step.
     before = {name: (where / name).read_bytes() for name in ("weights.safetensors", "model.yaml", "curves.csv", "card.md")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit_module, "_trainer", None)
         patch.setattr(fit_module, "work_code", lambda *rooms: "other")
         patch.setattr(publish, "versions", lambda: {"cvdm": "99.0"})
+        patch.setattr(problem_module, "measure_normalisation", lambda *arguments: brighter(measure_normalisation(*arguments)))
+        patch.setattr(problem_module, "measure_residual_std", lambda *_: 0.123)
         train(config)
     assert {name: (where / name).read_bytes() for name in before} == before
 
