@@ -52,6 +52,8 @@ demo: $(STAMP) demo/raw/acquisitions.tsv  ## simulate acquisitions, train, resto
 
 # Written once: new files, though equal, would be read in again. Delete demo/ for fresh ones.
 demo/raw/acquisitions.tsv: | $(STAMP)
+	@! sed 1d config/acquisitions.tsv 2>/dev/null | grep -v demo/raw/ || { echo "config/acquisitions.tsv holds these acquisitions, and the demo \
+	would write over it: move it to config/mine.tsv, and read in README.md how that is used"; exit 1; } >&2
 	@$(BIN)/cvdm simulate demo/raw
 	@cp demo/raw/acquisitions.tsv config/acquisitions.tsv
 

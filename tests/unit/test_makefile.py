@@ -24,6 +24,7 @@ esac
 def clone(tmp_path: Path) -> Path:
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "config", tmp_path / "config")
     python(tmp_path, "3, 11")
     return tmp_path
 
@@ -63,3 +64,17 @@ def test_a_python_that_is_too_old_is_told_before_the_environment_is_touched(clon
     assert done.returncode != 0
     assert "This is Python 3.9, and 3.11 is needed; write where one is: make env PYTHON=/path/to/python3.11" in done.stderr
     assert (clone / ".env/torch").read_text() == "torch==2.13.0\n"
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_demo_writes_over_no_sheet_with_acquisitions_of_somebody(clone: Path, own: bool) -> None:
+    make(clone, "env")
+    (clone / ".env/bin/cvdm").write_text("#!/bin/sh\nmkdir -p demo/raw && echo simulated > demo/raw/acquisitions.tsv\n")
+    (clone / ".env/bin/cvdm").chmod(0o755)
+    sheet = clone / "config/acquisitions.tsv"
+    before = sheet.read_text() + "mouse7\tmouse7\tpredict\t/data/mouse7.tif\n" * own
+    sheet.write_text(before)
+    done = make(clone, "demo/raw/acquisitions.tsv")
+    assert (done.returncode == 0, sheet.read_text()) == ((False, before) if own else (True, "simulated\n")), done.stderr
+    assert ("and the demo would write over it: move it to config/mine.tsv" in done.stderr) == own
+    assert ("/data/mouse7.tif" in done.stdout) == own
