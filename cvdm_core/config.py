@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cvdm_core.errors import UserError
 from cvdm_core.yaml_text import load_yaml
@@ -215,6 +215,14 @@ class Config(Section):
     routing: tuple[RoutingRule, ...] = Field((), description="which model restores what; the first rule that fits decides")
     inbox: InboxSettings = InboxSettings()
     messages: MessageSettings = MessageSettings()
+
+    @field_validator("acquisitions", "results", "models")
+    @classmethod
+    def _no_shell(cls, path: str) -> str:
+        # A folder of the name `~` would be made, and whoever typed `rm -r ~` to be rid of it would lose their home.
+        if path.startswith(("~", "$")):
+            raise ValueError("only a shell replaces ~ and $NAME; write the whole path")
+        return path
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,6 +53,8 @@ def test_merging_changes_neither_mapping() -> None:
         ({"sampling": {"samples": 2, "keep_samples": 3}}, ["keep_samples (3)"]),
         ({"sampling": {"quantiles": [0.9, 0.1]}}, ["quantiles"]),
         ({"restore": ["everything"]}, ["restore", "everything"]),
+        ({"results": "~/results"}, ["results = '~/results'", "write the whole path"]),
+        ({"models": "$HOME/models"}, ["models = '$HOME/models'", "write the whole path"]),
     ],
 )
 def test_a_refused_value_is_named_with_its_file_and_key(values: dict[str, object], words: list[str]) -> None:
