@@ -4,10 +4,12 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-PYTHON ?= $(firstword $(shell command -v python3.11 || command -v python3))
+PYTHON ?= $(firstword $(shell command -v python3.11 || command -v python3 || echo python3.11))
 # The CPU build where one lies at hand (pip's own configuration is used), else PyPI's. A CUDA build of your choice on a GPU machine:
 #   make env TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cu128"
-TORCH ?= torch==2.13.0
+# Whoever names none keeps the build that .env was made with: `make test` would fetch another one over it.
+RELEASE := torch==2.13.0
+TORCH := $(or $(TORCH),$(shell grep -sE '^$(RELEASE)( |$$)' .env/torch),$(RELEASE))
 
 BIN := .env/bin
 STAMP := .env/made-$(shell echo '$(TORCH)' | cksum | cut -d' ' -f1)
@@ -28,6 +30,8 @@ help:  ## list the targets
 env: $(STAMP)  ## make the environment .env from requirements.lock
 
 $(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("This is Python %d.%d, and 3.11 is needed;\
+	 write where one is: make env PYTHON=/path/to/python3.11" % sys.version_info[:2])'
 	@echo "making .env with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv --clear .env
 	@echo "installing $(TORCH)"
@@ -38,6 +42,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  || $(PIP) --no-deps --requirement requirements.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m compileall -q cvdm_core
+	@echo '$(TORCH)' > .env/torch
 	@touch $@
 
 demo: $(STAMP) demo/raw/acquisitions.tsv  ## simulate acquisitions, train, restore, and write the report
@@ -47,6 +52,8 @@ demo: $(STAMP) demo/raw/acquisitions.tsv  ## simulate acquisitions, train, resto
 
 # Written once: new files, though equal, would be read in again. Delete demo/ for fresh ones.
 demo/raw/acquisitions.tsv: | $(STAMP)
+	@! sed 1d config/acquisitions.tsv 2>/dev/null | grep -v demo/raw/ || { echo "config/acquisitions.tsv holds these acquisitions, and the demo \
+	would write over it: move it to config/mine.tsv, and read in README.md how that is used"; exit 1; } >&2
 	@$(BIN)/cvdm simulate demo/raw
 	@cp demo/raw/acquisitions.tsv config/acquisitions.tsv
 

@@ -1,5 +1,7 @@
 """The whole way of an acquisition, from TIFF to report; `docs/` has the tutorial, `config/README.md` every key."""
 
+import os
+
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -8,8 +10,9 @@ min_version("9.27")
 report: "workflow/report/workflow.rst"
 
 
-# Used with `--software-deployment-method apptainer` only; envs/Containerfile tells how to build it.
-container: f"{workflow.basedir}/envs/cvdm.sif"
+# Used with `--software-deployment-method apptainer` only; envs/Containerfile tells how to build it. Relative, because Snakemake refuses every
+# plan where a space is in its path, also without containers.
+container: f"{os.path.relpath(workflow.basedir)}/envs/cvdm.sif"
 
 
 include: "workflow/rules/common.smk"

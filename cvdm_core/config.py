@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cvdm_core.errors import UserError
+from cvdm_core.yaml_text import load_yaml
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -215,6 +216,14 @@ class Config(Section):
     inbox: InboxSettings = InboxSettings()
     messages: MessageSettings = MessageSettings()
 
+    @field_validator("acquisitions", "results", "models")
+    @classmethod
+    def _no_shell(cls, path: str) -> str:
+        # A folder of the name `~` would be made, and whoever typed `rm -r ~` to be rid of it would lose their home.
+        if path.startswith(("~", "$")):
+            raise ValueError("only a shell replaces ~ and $NAME; write the whole path")
+        return path
+
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return `base` with the values of `over` put in, section by section (as Snakemake merges configuration files)."""
@@ -254,8 +263,8 @@ def load(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
     values: dict[str, Any] = {}
     for path in paths:
         try:
-            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            loaded = load_yaml(Path(path).read_text(encoding="utf-8"))
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise UserError(f"{path}: there is no such configuration file; name an existing one with --config.") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: this is not readable YAML ({' '.join(str(error).split())}); mend the line it names.") from None
@@ -266,7 +275,10 @@ def load(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
         key, separator, text = override.partition("=")
         if not separator:
             raise UserError(f"--set {override}: write it as section.key=value, for example sampling.steps=10.")
-        nested: Any = yaml.safe_load(text)
+        try:
+            nested: Any = load_yaml(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {override}: the value is not readable YAML ({' '.join(str(error).split())}); mend it.") from None
         for part in reversed(key.split(".")):
             nested = {part: nested}
         values = merge(values, nested)
@@ -280,8 +292,16 @@ def overrides(values: Mapping[str, Any], prefix: str = "") -> list[str]:
         if isinstance(value, dict):
             found += overrides(value, f"{prefix}{key}.")
         else:
-            found.append(f"{prefix}{key}={json.dumps(value) if isinstance(value, list) else value}")
+            found.append(f"{prefix}{key}={value if _reads_back(value) else json.dumps(value, default=str)}")
     return found
+
+
+def _reads_back(value: object) -> bool:
+    """Whether a value is text that YAML takes for this text: not for a number, a section or a remark, as a folder's name may look."""
+    try:
+        return isinstance(value, str) and load_yaml(value) == value
+    except yaml.YAMLError:
+        return False
 
 
 def settings_of(section: BaseModel) -> str:

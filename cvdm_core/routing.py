@@ -21,6 +21,7 @@ from cvdm_core import paths
 from cvdm_core.config import Config, ModelSettings, RoutingRule
 from cvdm_core.errors import UserError
 from cvdm_core.sheet import Acquisition, settings_for
+from cvdm_core.yaml_text import load_yaml
 
 # Two apertures differ by 0.01 or more, 0.7 % of the largest; a file's 1.3999999 is 1.4.
 TOLERANCE = 0.003
@@ -202,7 +203,7 @@ def _read_settings(models: Path, route: Route) -> ModelSettings:
     description = folder / "model.yaml"
     try:
         # The C parser, where there is one: the list of what a model was trained on is long.
-        content = yaml.load(description.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        content = load_yaml(description.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         network = {key: value for key, value in content["spec"].items() if key != "residual_std"}
         return ModelSettings.model_validate({**network, "name": route.model, "scale": content["scale"]})
     except (FileNotFoundError, NotADirectoryError):

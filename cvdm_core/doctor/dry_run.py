@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,12 +29,26 @@ def snakemake(profile: Path, configs: Sequence[Path]) -> list[str]:
     Raises
     ------
     UserError
-        If there is no Snakemake in this environment.
+        If there is no Snakemake in this environment, or it may not keep its cache.
     """
     program = Path(sys.executable).with_name("snakemake")
     if not program.is_file():
         raise UserError(f"{program}: Snakemake is not in this environment; run `make env` and use .env/bin/cvdm.")
+    _make_cache()
     return [str(program), "--profile", str(profile), *(["--configfile", *map(str, configs)] if configs else [])]
+
+
+def _make_cache() -> None:
+    """Make the folder into which Snakemake writes before it reads anything: where it may not, it ends with a traceback."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "snakemake")  # noqa: PTH111 (without a home too)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=cache).close()
+    except OSError as error:
+        raise UserError(
+            f"{cache}: Snakemake cannot keep its cache there ({error.strerror}); type `export XDG_CACHE_HOME=$PWD/build/cache` before the "
+            "same command, for a cache in a folder that all nodes see."
+        ) from None
 
 
 def planned(command: Sequence[str]) -> str:

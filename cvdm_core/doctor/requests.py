@@ -12,6 +12,7 @@ import yaml
 
 from cvdm_core.doctor.dry_run import planned, snakemake
 from cvdm_core.errors import UserError
+from cvdm_core.yaml_text import load_yaml
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def profile_settings(name: Path) -> tuple[Path, dict[str, Any]]:
     """
     file = name / "config.yaml"
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = load_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         files = (Path("slurm/config.yaml"), *sorted(Path("profiles").glob("*/config.yaml")))
         there = ", ".join(str(each.parent) for each in files if each.is_file())

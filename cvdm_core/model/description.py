@@ -12,6 +12,7 @@ import yaml
 
 from cvdm_core.errors import UserError
 from cvdm_core.model.spec import ModelSpec
+from cvdm_core.yaml_text import load_yaml
 
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "model.yaml"
@@ -95,7 +96,7 @@ def unusable(folder: str | Path, error: Exception) -> UserError:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path.parent}: this is no model folder ({path.name} is missing); run `cvdm train`.") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError):

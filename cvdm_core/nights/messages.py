@@ -121,8 +121,15 @@ def _post(address: str, subject: str, text: str) -> None:
     request = urllib.request.Request(
         address, json.dumps({"text": body}).encode("utf-8"), {"Content-Type": "application/json", "User-Agent": "cvdm"}
     )
-    with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
+    with urllib.request.build_opener(_StayHere).open(request, timeout=ANSWER_S) as answer:
         answer.read(1000)
+
+
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    """Takes a redirection for a failure: urllib would ask the new place without the message, and be content with its answer."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Go nowhere."""
 
 
 def _address(settings: MessageSettings) -> str:

@@ -12,6 +12,7 @@ from cvdm_core.errors import UserError
 from cvdm_core.images.appearance import FEATURES, Bounds
 from cvdm_core.quality.table import Row, make_row
 from cvdm_core.sheet import Acquisition
+from cvdm_core.yaml_text import load_yaml
 
 SEEN = {"train": "trained_on", "val": "chosen_by"}  # metric by split of the training data
 
@@ -47,7 +48,7 @@ def read_trained(path: Path) -> TrainedOn:
     if not path.is_file():
         return TrainedOn()
     try:
-        description = yaml.safe_load(path.read_text(encoding="utf-8"))
+        description = load_yaml(path.read_text(encoding="utf-8"))
         ranges = {str(channel): float(value) for channel, value in description.get("truth_range", {}).items()}
         data = description.get("data", [])
         files = {str(digest): str(entry.get("split")) for entry in data for digest in entry.get("files", {}).values()}

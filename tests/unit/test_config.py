@@ -53,6 +53,8 @@ def test_merging_changes_neither_mapping() -> None:
         ({"sampling": {"samples": 2, "keep_samples": 3}}, ["keep_samples (3)"]),
         ({"sampling": {"quantiles": [0.9, 0.1]}}, ["quantiles"]),
         ({"restore": ["everything"]}, ["restore", "everything"]),
+        ({"results": "~/results"}, ["results = '~/results'", "write the whole path"]),
+        ({"models": "$HOME/models"}, ["models = '$HOME/models'", "write the whole path"]),
     ],
 )
 def test_a_refused_value_is_named_with_its_file_and_key(values: dict[str, object], words: list[str]) -> None:
@@ -62,7 +64,7 @@ def test_a_refused_value_is_named_with_its_file_and_key(values: dict[str, object
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\x00", b"- a\n- b\n"])
+@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\x00", b"- a\n- b\n", b"results: 2026-13-01\n", b"a: " + b"[" * 5000])
 def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "mine.yaml"
     path.write_bytes(content)
@@ -70,9 +72,27 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, content: bytes
         load([path])
 
 
+@pytest.mark.parametrize("again", ["sampling:\n  steps: 20\n", "sampling: {steps: 20}\n"])
+def test_a_section_that_stands_twice_is_refused_and_not_half_forgotten(tmp_path: Path, again: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"sampling:\n  seed: 7\nresults: there\n{again}")
+    with pytest.raises(UserError, match=r"mine\.yaml: .*the key 'sampling' stands twice in one section, in line 1 and in line 4"):
+        load([path])
+    path.write_text("training: {steps: 3}\nsampling: {steps: 3}\n")
+    assert load([path]).sampling.steps == 3
+
+
+def test_a_folder_whose_name_means_something_in_yaml_reaches_the_configuration_from_the_command_line() -> None:
+    for name in ("a: b", "#1", "07", "null", "[x", "2026-13-01", "it's"):
+        assert load([], overrides({"results": name})).results == name
+
+
 def test_a_missing_file_and_a_bad_override_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such configuration file"):
-        load([tmp_path / "none.yaml"])
+    for missing in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(UserError, match="no such configuration file"):
+            load([missing])
+    with pytest.raises(UserError, match=r"--set restore=\[test: the value is not readable YAML"):
+        load([], ["restore=[test"])
     with pytest.raises(UserError, match=r"section\.key=value"):
         load([], ["sampling.steps"])
 

@@ -144,6 +144,7 @@ def test_a_folder_that_cannot_be_made_is_a_failure(tmp_path: Path) -> None:
     [
         (None, "there is no such profile"),
         ("executor: [", "not readable YAML"),
+        ("executor: slurm\nset-resources: {train: {gpu: 1}}\nset-resources: {}", "the key 'set-resources' stands twice"),
         ("cores: 2", "does not say `executor: slurm`"),
         ("executor: slurm\nretries: many", "must be whole numbers"),
     ],

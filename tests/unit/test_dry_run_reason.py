@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cvdm_core.doctor.dry_run import LOG, LONGEST, planned, reason
+from cvdm_core.doctor.dry_run import LOG, LONGEST, planned, reason, snakemake
 from cvdm_core.errors import UserError
 
 USING = "Using profile slurm for setting default command line arguments.\n"
@@ -52,3 +52,14 @@ def test_where_the_log_cannot_be_written_the_reason_is_said_all_the_same(tmp_pat
     Path("logs").write_text("no folder")
     with pytest.raises(UserError, match="cannot plan the workflow: it is no sheet"):
         planned([sys.executable, "-c", "import sys; sys.exit('WorkflowError:\\nit is no sheet')"])
+
+
+@pytest.mark.parametrize("variable", ["HOME", "XDG_CACHE_HOME"])
+def test_a_home_that_may_not_be_written_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """As of an account for services, or on nodes that do not mount it."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv(variable, "/proc/nowhere")
+    with pytest.raises(UserError, match=r"/proc/nowhere/.*snakemake: Snakemake cannot keep its cache .*`export XDG_CACHE_HOME=\$PWD/"):
+        snakemake(Path("slurm"), [])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "build/cache"))
+    assert Path(snakemake(Path("slurm"), [])[0]).name == "snakemake"

@@ -89,7 +89,9 @@ def test_weights_that_are_no_numbers_are_neither_saved_nor_loaded(folder, value)
         load_model(folder)
 
 
-@pytest.mark.parametrize("text", ["{", "- a list", "", "\0", "name: !!python/object/apply:os.system ['true']"])
+@pytest.mark.parametrize(
+    "text", ["{", "- a list", "", "\0", "trained: 2026-02-30", "a: " + "[" * 5000, "name: !!python/object/apply:os.system ['true']"]
+)
 def test_a_damaged_description_is_refused(folder, text):
     (folder / "model.yaml").write_text(text)
     with pytest.raises(UserError, match=r"model\.yaml.*cvdm train"):

@@ -138,6 +138,8 @@ def test_the_model_that_is_trained_here_is_what_the_configuration_says(models: P
 DAMAGES = {
     "no folder": (None, "there is no trained model in models/sim_gfp; copy a model's folder there"),
     "no YAML": ("a: [", "models/sim_gfp/model.yaml cannot be used"),
+    "a date that is none": ("{spec: {}, scale: 2, trained: 2026-02-30}", "models/sim_gfp/model.yaml cannot be used"),
+    "a key twice": ("{spec: {}, scale: 2, scale: 4}", "the key 'scale' stands twice in one section"),
     "no text": ("\xff\xfe\x00\x00[", "models/sim_gfp/model.yaml cannot be used"),
     "a list": ("[1]", "models/sim_gfp/model.yaml cannot be used"),
     "no scale": ("spec: {}", "models/sim_gfp/model.yaml cannot be used (KeyError: 'scale')"),

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from dry_runs import dry_run
 from facility import BIN, LOCAL, ROOT, Facility, jobs_in
 
 from cvdm_core.config import load
@@ -50,6 +51,14 @@ def test_every_configuration_of_the_repository_can_be_planned(facility: Facility
     plan = facility.planned("--configfile", *files)
     assert plan["train"] == 1
     assert plan["finish"] == sum(row.split in config.restore for row in rows.values())
+
+
+def test_the_folder_of_the_workflow_may_have_a_space_in_its_path(facility: Facility) -> None:
+    lab = Facility(facility.folder.rename(facility.folder.with_name("our lab")))
+    shutil.copy(ROOT / "Snakefile", lab.folder)
+    shutil.copytree(ROOT / "workflow", lab.folder / "workflow")
+    write_sheet(lab.sheet, sheet_of(registered("a", "train")))
+    assert jobs_in(dry_run(lab.folder, [], lab.environment)) == {"ingest": 1, "train": 1}
 
 
 def test_both_profiles_are_understood_under_the_names_the_documentation_gives(facility: Facility) -> None:

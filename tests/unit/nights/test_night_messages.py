@@ -125,6 +125,16 @@ def test_a_bad_webhook_costs_a_sentence_without_its_address(
     assert time.monotonic() - begin < 5
 
 
+@pytest.mark.parametrize("status", ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect"])
+def test_a_webhook_that_leads_elsewhere_is_no_success(serve: Serve, tmp_path: Path, status: str) -> None:
+    """As a login page does, which answers 200 to whoever asks without the message."""
+    asked: list[bytes] = []
+    login = serve(webhook(asked))
+    problems = tell(hook(tmp_path, serve(webhook([], f"{status}\r\nLocation: http://{login}/login?from={SECRET}"))), "s", "t", act=True)
+    assert len(problems) == 1 and f"was not sent: status {status[:3]}" in problems[0] and SECRET not in problems[0]
+    assert asked == []
+
+
 def test_a_mail_server_that_hangs_costs_the_webhook_nothing(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "ALL_S", 2)
     received: list[bytes] = []
