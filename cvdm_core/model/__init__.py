@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cvdm_core.model.device import autocast as autocast
     from cvdm_core.model.device import choose_device as choose_device
     from cvdm_core.model.device import keep_freed_memory as keep_freed_memory
+    from cvdm_core.model.device import repeatable as repeatable
     from cvdm_core.model.device import resolve_precision as resolve_precision
     from cvdm_core.model.diffusion import Restorer as Restorer
     from cvdm_core.model.diffusion import build_model as build_model
@@ -34,6 +35,7 @@ _HOME = {
     "choose_device": "device",
     "draw": "sampler",
     "keep_freed_memory": "device",
+    "repeatable": "device",
     "resolve_precision": "device",
     "time_grid": "sampler",
 }

@@ -68,17 +68,19 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """Return the context in which the network is called.
-
-    float32 means float32: PyTorch lets cuDNN convolve in TF32 (10 bits of mantissa) unless told otherwise, and choose algorithms that
-    add in another order each time. On a CPU it changes nothing.
-    """
+    """Return the context in which the network is called to restore; on a CPU, float32 is what it is without."""
     if dtype != torch.float32:
         return torch.autocast(device.type, dtype=dtype)
-    if device.type == "cuda":
-        flags: AbstractContextManager[object] = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-        return flags
-    return nullcontext()
+    return repeatable() if device.type == "cuda" else nullcontext()
+
+
+def repeatable() -> AbstractContextManager[object]:
+    """Return the context in which cuDNN adds in the same order each time, and in which float32 means float32.
+
+    Unless told otherwise, PyTorch lets it choose other algorithms, and convolve in TF32 (10 bits of mantissa). On a CPU it changes nothing.
+    """
+    flags: AbstractContextManager[object] = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+    return flags
 
 
 def keep_freed_memory() -> None:

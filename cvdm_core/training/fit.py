@@ -17,7 +17,7 @@ from cvdm_core import paths
 from cvdm_core.cluster.clock import Deadline
 from cvdm_core.config import Config, TrainingSettings
 from cvdm_core.errors import DamagedInputError, UserError
-from cvdm_core.model import build_model, choose_device, resolve_precision
+from cvdm_core.model import build_model, choose_device, repeatable, resolve_precision
 from cvdm_core.records.code import work_code
 from cvdm_core.records.receipts import sha256_file, stage, versions
 from cvdm_core.training.crops import CropPlaces, CropReader
@@ -88,7 +88,7 @@ def fit(problem: Problem) -> TrainingState:
         Deadline.of_this_job(),
     )
     trainer = _trainer(settings, problem.state_folder, state.step, watch)
-    with warnings.catch_warnings():
+    with repeatable(), warnings.catch_warnings():
         for harmless in (".*does not have many workers", ".*smaller than the logging interval", ".*treespec"):
             warnings.filterwarnings("ignore", message=harmless)
         try:

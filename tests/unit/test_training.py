@@ -24,7 +24,7 @@ from cvdm_core.training import pairs as pairs_module
 from cvdm_core.training import problem as problem_module
 from cvdm_core.training import watch as watch_module
 from cvdm_core.training.fit import fit, train
-from cvdm_core.training.module import learning_rate, step_seed
+from cvdm_core.training.module import TrainingModule, learning_rate, step_seed
 from cvdm_core.training.pictures import bar_length
 from cvdm_core.training.problem import prepare
 from cvdm_core.training.state import load_state, save_state
@@ -101,6 +101,18 @@ def test_a_training_that_other_code_has_begun_begins_anew_and_a_finished_one_sta
     monkeypatch.setattr(fit_module, "_trainer", lambda *_: pytest.fail("it trains again"))
     finished = fit(problem_of(folder, tmp_path / "models"))
     assert finished.versions == {"cvdm": "0.0"}
+
+
+def test_steps_are_taken_in_a_context_in_which_a_gpu_repeats_itself(folder, tmp_path, no_pictures, monkeypatch):
+    def flags():
+        return torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32
+
+    seen, take = set(), TrainingModule.training_step
+    monkeypatch.setattr(TrainingModule, "training_step", lambda *arguments: seen.add(flags()) or take(*arguments))
+    before = flags()
+    fit(problem_of(folder, tmp_path, steps=2))
+    assert seen == {(True, False)}
+    assert flags() == before
 
 
 def test_loading_processes_change_nothing(folder, tmp_path, undisturbed, no_pictures):
