@@ -16,6 +16,7 @@ from cvdm_core.errors import UserError, shell_word
 from cvdm_core.images.acquired import Planes, open_acquired, read_acquired
 from cvdm_core.images.mosaic import Mosaic
 from cvdm_core.images.tiff_header import TiffHeader
+from cvdm_core.images.tiff_metadata import distinct_names
 from cvdm_core.sheet import Acquisition
 
 STORED_AS = {"bool": "uint8", "float16": "float32"}  # what a store cannot hold becomes the next larger type, without loss
@@ -68,6 +69,12 @@ def measure(row: Acquisition, scale_of: ScaleOf, state_in: StateIn, sheet: str |
             raise UserError(
                 f"{row.input}: the column {column} holds {count} values and the image {size_c} channels; give one for each channel."
             )
+    names = [name.strip() for name in row.stated_channels]
+    if len(set(names)) < len(names) or not "".join(names).isprintable():
+        raise UserError(
+            f"{row.input}: the column stated_channels holds {';'.join(names)!r}; give each channel a name of its own, of letters that can "
+            f"be printed, such as {';'.join(distinct_names(names, size_c))}."
+        )
     if not row.target and row.split in ("train", "val"):
         raise UserError(
             f"{row.input}: the split is {row.split}, which needs a target, and none is named; name one, or use the split predict."

@@ -279,6 +279,14 @@ def test_values_for_every_channel_or_none() -> None:
     assert "emission_nm holds 1 values and the image 2 channels" in refused()[0]
 
 
+@pytest.mark.parametrize(("names", "example"), [("GFP;GFP", "GFP;GFP_1"), ("GFP;GFP ", "GFP;GFP_1"), ("GFP;\x07RFP", "GFP;RFP")])
+def test_each_channel_needs_a_name_of_its_own_that_can_be_printed(names: str, example: str) -> None:
+    tiff("a.tif", 2, 32, 40, axes="CYX")
+    Path(SHEET).parent.mkdir(exist_ok=True)
+    Path(SHEET).write_text(f"acquisition\tspecimen\tsplit\tinput\tstated_channels\na\ts\tpredict\ta.tif\t{names}\n")
+    assert f"give each channel a name of its own, of letters that can be printed, such as {example}." in refused()[0]
+
+
 def test_unusable_options_change_nothing() -> None:
     tiff("a.tif")
     tiff("b.tif")
