@@ -84,7 +84,7 @@ def test_a_file_of_fields_becomes_one_image_with_its_layout_in_receipt_and_store
     store = paths.raw_store(config(), "scan")
     assert open_image(store).shape == row().shape
     placed(store, sim)
-    assert verify(["results"]) == []
+    assert verify([Path("results")]) == []
     receipt = read_json(paths.ingest_receipt(config(), "scan"))
     assert receipt["details"]["mosaic"] == open_image(store).attrs["cvdm"]["mosaic"]
     assert str(layout_file(SHEET, "scan")) in receipt["read"]
