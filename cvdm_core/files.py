@@ -23,11 +23,12 @@ PIECE_BYTES = 1 << 20
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+MISPLACED = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 @contextmanager
 def disk_named(path: str | Path) -> Iterator[None]:
-    """Turn the system's complaint about a full or a closed disk, which may name no file, into a `DiskError` that names `path`."""
+    """Turn the system's complaint about a disk that is full or closed, or a place that is none, into a `DiskError` that names a path."""
     try:
         yield
     except OSError as error:
@@ -35,11 +36,16 @@ def disk_named(path: str | Path) -> Iterator[None]:
             raise DiskError(
                 f"{path}: there is no space left for it ({error.strerror}); make space, then run the same command again."
             ) from error
+        unfinished = error.filename is None or str(error.filename).endswith(PARTIAL)
+        named = path if unfinished else error.filename
         if error.errno in CLOSED:
-            unfinished = error.filename is None or str(error.filename).endswith(PARTIAL)
             raise DiskError(
-                f"{path if unfinished else error.filename}: it may not be read or written ({error.strerror}); mend its permissions, or its "
-                "folder's, then run the same command again."
+                f"{named}: it may not be read or written ({error.strerror}); mend its permissions, or its folder's, then run the same "
+                "command again."
+            ) from error
+        if error.errno in MISPLACED:
+            raise DiskError(
+                f"{named}: no such file can be there ({error.strerror}); name another place in the configuration, or move what is there."
             ) from error
         raise
 

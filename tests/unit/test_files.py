@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cvdm_core.cli import main
 from cvdm_core.errors import DiskError
 from cvdm_core.files import files_below, replace_folder, replacing, write_file
 
@@ -66,6 +67,34 @@ def test_where_nothing_may_be_written_the_file_is_named_and_not_its_unfinished_n
         DiskError, match=rf"^{tmp_path}/new(/a\.txt)?: it may not be read or written \({os.strerror(number)}\); mend its perm"
     ):
         write(tmp_path / "new/a.txt")
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ("acquisitions: folder", "folder: no such file can be there (Is a directory)"),
+        ("acquisitions: file/a.tsv", "file/a.tsv: no such file can be there (Not a directory)"),
+        (f"acquisitions: {'x' * 300}.tsv", f"{'x' * 300}.tsv: no such file can be there (File name too long)"),
+        ("acquisitions: loop", "loop: no such file can be there (Too many levels of symbolic links)"),
+        ("acquisitions: a.tsv\nresults: file", "file/throughput.json: no such file can be there (Not a directory)"),
+        ("acquisitions: a.tsv\nresults: file/results", "file/results/throughput.json: no such file can be there (Not a directory)"),
+    ],
+)
+def test_a_configuration_that_names_a_place_that_is_none_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: str, named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("file").touch()
+    Path("loop").symlink_to("loop")
+    Path("a.tsv").write_text("acquisition\tspecimen\tsplit\tinput\n")
+    Path("mine.yaml").write_text(f"{settings}\n")
+    monkeypatch.setattr("sys.argv", ["cvdm", "index", "--config", "mine.yaml"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"cvdm: {named}") and said.count("\n") == 1, said
 
 
 def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
